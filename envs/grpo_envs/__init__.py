@@ -1,0 +1,45 @@
+"""Small games with exact oracles, for Gymnasium; importing this package registers them.
+
+  id                        single environment         native vector environment
+  grpo/Battleship-v0        `BattleshipEnv`            `BattleshipVectorEnv`
+  grpo/Bandit-v0            `BanditEnv`                `BanditVectorEnv`
+  grpo/DynamicBandit-v0     `DynamicBanditEnv`         `DynamicBanditVectorEnv`
+
+`gym.make("grpo_envs:grpo/Battleship-v0")` imports and makes in one go. Reference players that say what a
+score is worth are in `grpo_envs.players`; `python -m grpo_envs.players` prints their table.
+"""
+
+from __future__ import annotations
+
+from gymnasium.envs.registration import register
+
+from grpo_envs.bandits import BanditEnv, DynamicBanditEnv
+from grpo_envs.bandits_vector import BanditVectorEnv, DynamicBanditVectorEnv
+from grpo_envs.battleship import BattleshipEnv
+from grpo_envs.battleship_vector import BattleshipVectorEnv
+
+__all__ = [
+    "BanditEnv",
+    "BanditVectorEnv",
+    "BattleshipEnv",
+    "BattleshipVectorEnv",
+    "DynamicBanditEnv",
+    "DynamicBanditVectorEnv",
+]
+
+# max_episode_steps stays unset: every game ends by its own rules, and Gymnasium would wrap only the single ones
+register(
+    id="grpo/Battleship-v0",
+    entry_point="grpo_envs.battleship:BattleshipEnv",
+    vector_entry_point="grpo_envs.battleship_vector:BattleshipVectorEnv",
+)
+register(
+    id="grpo/Bandit-v0",
+    entry_point="grpo_envs.bandits:BanditEnv",
+    vector_entry_point="grpo_envs.bandits_vector:BanditVectorEnv",
+)
+register(
+    id="grpo/DynamicBandit-v0",
+    entry_point="grpo_envs.bandits:DynamicBanditEnv",
+    vector_entry_point="grpo_envs.bandits_vector:DynamicBanditVectorEnv",
+)
