@@ -1,0 +1,33 @@
+"""Critic-free GRPO for Gymnasium environments.
+
+from grpo_gym import GRPO
+agent = GRPO("MlpPolicy", "CartPole-v1", seed=0).learn(50_000)
+"""
+
+from grpo_gym.agent import GRPO
+from grpo_gym.callbacks import (
+    BaseCallback,
+    CallbackList,
+    CheckpointCallback,
+    EvalCallback,
+    StopTrainingOnRewardThreshold,
+)
+from grpo_gym.evaluation import evaluate_policy
+from grpo_gym.progress import ProgressBarCallback
+from grpo_gym.recipes import recipe
+from grpo_gym.schedules import LinearSchedule
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GRPO",
+    "BaseCallback",
+    "CallbackList",
+    "CheckpointCallback",
+    "EvalCallback",
+    "LinearSchedule",
+    "ProgressBarCallback",
+    "StopTrainingOnRewardThreshold",
+    "evaluate_policy",
+    "recipe",
+]

@@ -1,0 +1,119 @@
+"""Checks of what a user passes to the agent: each message says what was given, expected, and how to mend it."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from grpo_gym.advantages import SCALES
+from grpo_gym.baselines import BASELINES
+from grpo_gym.losses import AGGREGATIONS
+
+NOT_HERE = {
+    "vf_coef": "there is no value network, so no value loss to weigh",
+    "clip_range_vf": "there is no value network to clip",
+    "gae_lambda": "the baselines of this version compare whole returns",
+    "n_steps": "an iteration is n_groups * group_size whole episodes: set those",
+    "use_sde": "state-dependent exploration is not part of this agent",
+    "sde_sample_freq": "state-dependent exploration is not part of this agent",
+    "normalize_advantage": "use scale_rewards='group', 'batch' or 'none'",
+    "rollout_buffer_class": "episodes are kept in a Rollout, there is no buffer to replace",
+    "rollout_buffer_kwargs": "episodes are kept in a Rollout, there is no buffer to replace",
+}
+"""Arguments of stable-baselines3's PPO that have no place here, and why."""
+
+
+def check(values: Mapping[str, Any]) -> None:
+    """Check the constructor's arguments, as far as they can be wrong by themselves.
+
+    Raises:
+        ValueError: for the first that cannot work.
+    """
+    whole("group_size", values["group_size"], 2, "one episode has nothing to be compared with")
+    for name, least in (("n_groups", 1), ("n_epochs", 1), ("stats_window_size", 1), ("max_resamples", 0)):
+        whole(name, values[name], least)
+    for name in ("batch_size", "n_envs", "max_episode_steps"):
+        if values[name] is not None:
+            whole(name, values[name], 1)
+    number("gamma", values["gamma"], 0.0, 1.0)
+    number("ent_coef", values["ent_coef"])
+    number("max_grad_norm", values["max_grad_norm"], above=True)
+    if values["target_kl"] is not None:
+        number("target_kl", values["target_kl"], above=True)
+    one_of("baseline", values["baseline"], BASELINES)
+    one_of("scale_rewards", values["scale_rewards"], SCALES)
+    one_of("aggregation", values["aggregation"], AGGREGATIONS)
+
+
+def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
+    """Explain arguments that the constructor does not have.
+
+    Raises:
+        TypeError: for the first of `given`, with the reason or the closest known name.
+    """
+    for name in given:
+        if name in NOT_HERE:
+            raise TypeError(f"GRPO has no argument {name!r}: {NOT_HERE[name]}")
+        close = difflib.get_close_matches(name, list(known), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+        raise TypeError(f"GRPO has no argument {name!r}; {hint}")
+
+
+def whole(name: str, value: Any, at_least: int, why: str = "") -> None:
+    """Require a whole number.
+
+    Raises:
+        ValueError: if it is none, or too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise ValueError(f"{name}={value!r} must be a whole number, at least {at_least}{why and f': {why}'}")
+
+
+def number(name: str, value: Any, low: float = 0.0, high: float = math.inf, above: bool = False) -> None:
+    """Require a finite number in [low, high], or in (low, high] if `above`.
+
+    Raises:
+        ValueError: if it is none, or outside.
+    """
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or not low <= value <= high or (above and value == low):
+        bounds = f"{'above' if above else 'at least'} {low}" + (f", at most {high}" if high < math.inf else "")
+        raise ValueError(f"{name}={value!r} must be a finite number, {bounds}")
+
+
+def one_of(name: str, value: Any, known: Iterable[str]) -> None:
+    """Require one of some names.
+
+    Raises:
+        ValueError: if it is none of them; the message lists them.
+    """
+    if value not in known:
+        raise ValueError(f"{name}={value!r} is not known; choose from {', '.join(known)}")
+
+
+def total_timesteps(value: Any) -> int:
+    """Require a positive number of environment steps; 2e4 is one.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    number("total_timesteps", value, above=True)
+    steps: int = math.ceil(value)
+    return steps
+
+
+def device(name: str | torch.device) -> torch.device:
+    """Resolve "auto" to a GPU where there is one; a GPU that is not there becomes the CPU, as in SB3.
+
+    Raises:
+        ValueError: if torch knows no such device.
+    """
+    try:
+        wanted = torch.device("cuda" if name == "auto" else name)
+    except RuntimeError as error:
+        raise ValueError(f"device={name!r} is not known; expected 'auto', 'cpu' or 'cuda' ({error})") from error
+    return wanted if wanted.type != "cuda" or torch.cuda.is_available() else torch.device("cpu")

@@ -1,0 +1,202 @@
+"""Action distributions without distribution objects' overhead, and the heads that make them.
+
+A distribution turns *given* uniform noise into actions by inverting its distribution function. Who owns the
+noise owns the randomness: an episode's actions depend on its own noise and on nothing that happens beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from grpo_gym.types import Array
+
+LOG_STD_RANGE = (-20.0, 2.0)
+"""A Gaussian's log standard deviation is clamped here: under an entropy bonus it would grow for ever."""
+
+ILLEGAL_LOGIT = -1e8
+"""Low enough for probability exactly 0, finite so that 0 · log 0 stays 0."""
+
+
+class Distribution(Protocol):
+    """A batch of M action distributions."""
+
+    def sample(self, uniform: Tensor) -> Tensor:
+        """Turn noise `[M, noise_size]`, uniform in (0, 1), into actions `[M, ...]`."""
+        ...
+
+    def mode(self) -> Tensor:
+        """Return the most probable actions `[M, ...]`."""
+        ...
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Return log-probabilities (or densities, summed over dimensions) in nats, `[M]`."""
+        ...
+
+    def entropy(self) -> Tensor:
+        """Return the exact entropies in nats, summed over dimensions, `[M]`."""
+        ...
+
+
+class Categorical:
+    """Probabilities over n actions; illegal ones have probability exactly 0.
+
+      π(a) = e^{z_a} / Σ_legal e^{z_b}
+
+    The same masked distribution serves sampling, loss and prediction.
+
+    Args:
+        logits: z, `[M, n]`.
+        action_mask: True where legal, `[M, n]`, at least one in each row; None if all are.
+    """
+
+    def __init__(self, logits: Tensor, action_mask: Tensor | None = None):
+        if action_mask is not None:
+            logits = torch.where(action_mask, logits, ILLEGAL_LOGIT)
+        self.log_probs: Tensor = torch.log_softmax(logits, dim=-1)
+
+    def sample(self, uniform: Tensor) -> Tensor:
+        """Invert the cumulative distribution: `[M, 1]` → `[M]`.
+
+        Noise is scaled by the rounded total, so that no illegal action at the end of a row can be drawn.
+        """
+        cumulative = self.log_probs.exp().cumsum(dim=-1)
+        actions: Tensor = (cumulative <= uniform * cumulative[:, -1:]).sum(dim=-1)
+        return actions
+
+    def mode(self) -> Tensor:
+        """Return the most probable action, the first of equals: `[M]`."""
+        return self.log_probs.argmax(dim=-1)
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Return `log π(a)`: `[M]` integers → `[M]`."""
+        chosen: Tensor = self.log_probs.gather(-1, actions[:, None])[:, 0]
+        return chosen
+
+    def entropy(self) -> Tensor:
+        """Return `−Σ π log π`, between 0 and log n: `[M]`."""
+        return -(self.log_probs.exp() * self.log_probs).sum(dim=-1)
+
+    def kl(self, other: Categorical) -> Tensor:
+        """Return the exact `KL(self‖other) = Σ π (log π − log π')`: `[M]`."""
+        return (self.log_probs.exp() * (self.log_probs - other.log_probs)).sum(dim=-1)
+
+
+class DiagonalGaussian:
+    """Independent normal distributions, one for each of d action dimensions.
+
+    Args:
+        mean: μ, `[M, d]`.
+        log_std: log σ, `[d]` or `[M, d]`.
+    """
+
+    def __init__(self, mean: Tensor, log_std: Tensor):
+        self.mean = mean
+        self.log_std = log_std.expand_as(mean)
+
+    def sample(self, uniform: Tensor) -> Tensor:
+        """Return `μ + σ·Φ⁻¹(u)`: `[M, d]` → `[M, d]`. `1 − u` gives the mirrored action."""
+        normal: Tensor = torch.special.ndtri(uniform)
+        return self.mean + self.log_std.exp() * normal
+
+    def mode(self) -> Tensor:
+        """Return the mean, `[M, d]`."""
+        return self.mean
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Return `Σ_d −(a − μ)²/2σ² − log σ − log √2π`: `[M, d]` → `[M]`."""
+        standardised = (actions - self.mean) * torch.exp(-self.log_std)
+        return (-0.5 * standardised.square() - self.log_std - 0.5 * math.log(2 * math.pi)).sum(dim=-1)
+
+    def entropy(self) -> Tensor:
+        """Return `Σ_d log σ + (1 + log 2π)/2`: `[M]`; may be negative."""
+        return (self.log_std + 0.5 * (1 + math.log(2 * math.pi))).sum(dim=-1)
+
+    def kl(self, other: DiagonalGaussian) -> Tensor:
+        """Return the exact `KL(self‖other) = Σ_d log σ'/σ + (σ² + (μ − μ')²)/2σ'² − 1/2`: `[M]`."""
+        ratio = (2 * (self.log_std - other.log_std)).exp()
+        distance = ((self.mean - other.mean) * torch.exp(-other.log_std)).square()
+        return (other.log_std - self.log_std + 0.5 * (ratio + distance - 1.0)).sum(dim=-1)
+
+
+class CategoricalHead(nn.Module):
+    """From features to a `Categorical` over the actions of a Discrete space.
+
+    Attributes:
+        noise_size: uniform numbers that one action takes.
+    """
+
+    noise_size = 1
+
+    def __init__(self, n_features: int, space: gym.spaces.Discrete, log_std_init: float = 0.0):
+        super().__init__()
+        self.start = int(space.start)
+        self.linear = nn.Linear(n_features, int(space.n))
+
+    def forward(self, features: Tensor, action_mask: Tensor | None = None) -> Categorical:
+        """`[M, n_features]` → M distributions."""
+        return Categorical(self.linear(features), action_mask)
+
+    def to_env(self, actions: Array) -> Array:
+        """Shift network indices 0…n−1 to the actions of the space: `[M]` → `[M]`."""
+        return actions + self.start if self.start else actions
+
+
+class GaussianHead(nn.Module):
+    """From features to a `DiagonalGaussian`, with a standard deviation that does not depend on the state.
+
+    Actions are clipped to the bounds on their way to the environment only; the log-probability is that of
+    the unclipped action.
+
+    Attributes:
+        noise_size: uniform numbers that one action takes, d.
+    """
+
+    def __init__(self, n_features: int, space: gym.spaces.Box, log_std_init: float = 0.0):
+        super().__init__()
+        self.noise_size = math.prod(space.shape)
+        self.low, self.high, self.shape = space.low, space.high, space.shape
+        self.dtype = space.dtype
+        self.linear = nn.Linear(n_features, self.noise_size)
+        self.log_std = nn.Parameter(torch.full((self.noise_size,), float(log_std_init)))
+
+    def forward(self, features: Tensor, action_mask: Tensor | None = None) -> DiagonalGaussian:
+        """`[M, n_features]` → M distributions.
+
+        Raises:
+            ValueError: if there is an action mask: only discrete actions can be masked.
+        """
+        if action_mask is not None:
+            raise ValueError("an action mask was given for a Box action space; only discrete actions have one")
+        return DiagonalGaussian(self.linear(features), self.log_std.clamp(*LOG_STD_RANGE))
+
+    def to_env(self, actions: Array) -> Array:
+        """Clip to the bounds and give the space's shape and type: `[M, d]` → `[M, *shape]`."""
+        shaped = actions.reshape(len(actions), *self.shape)
+        return np.clip(shaped, self.low, self.high).astype(self.dtype)
+
+
+ActionHead = CategoricalHead | GaussianHead
+
+
+def make_head(n_features: int, space: gym.Space[object], log_std_init: float) -> ActionHead:
+    """Choose the head for an action space.
+
+    Raises:
+        ValueError: if the space is not supported, or a Box has infinite bounds.
+    """
+    if isinstance(space, gym.spaces.Discrete):
+        return CategoricalHead(n_features, space)
+    if isinstance(space, gym.spaces.Box):
+        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+            raise ValueError(
+                f"the action space {space} has infinite bounds, expected finite ones: "
+                "wrap the environment in gymnasium.wrappers.RescaleAction, or give the Box low and high"
+            )
+        return GaussianHead(n_features, space, log_std_init)
+    raise ValueError(f"the action space {space} is not supported; expected Discrete or Box")

@@ -1,0 +1,211 @@
+"""The records that travel through one training step, and the Protocols the modules meet by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+Schedule = Callable[[float], float]
+"""A function of the progress remaining, which falls from 1 at the start of `learn` to 0 at its end."""
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Whatever can choose actions: our agent, a stable-baselines3 model, a scripted player."""
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[Any, Any]:
+        """Return `(actions, next_state)` for one observation or a batch of them."""
+        ...
+
+
+class Logger(Protocol):
+    """What the modules ask of a logger; `grpo_gym.logger.Logger` and stable-baselines3's both do."""
+
+    def record(self, key: str, value: Any, exclude: Any = None) -> None:
+        """Keep `value` under `key` until the next `dump`."""
+        ...
+
+    def dump(self, step: int = 0) -> None:
+        """Write what was recorded, as of environment step `step`."""
+        ...
+
+
+class CallbackModel(Protocol):
+    """What a callback may read of, and ask from, the agent that it watches."""
+
+    num_timesteps: int
+    n_envs: int
+    _total_timesteps: int
+
+    @property
+    def logger(self) -> Any:
+        """The logger in use."""
+        ...
+
+    def get_env(self) -> Any:
+        """Return the training environment."""
+        ...
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """Choose actions."""
+        ...
+
+    def save(self, path: Any) -> None:
+        """Write a checkpoint."""
+        ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """What k stepped slots returned; row i is slot `slots[i]`.
+
+    Attributes:
+        observations: `[k, ...]`.
+        rewards: `[k]`, float64 as the environment gave them.
+        terminated: `[k]`.
+        truncated: `[k]`.
+        action_masks: legal next actions, `[k, n_actions]`; None if the environment has no masks.
+        infos: one dictionary a slot from environments stepped one by one; empty from vector environments.
+        n_steps: environment steps that this took; more than k if idle slots had to be stepped too.
+    """
+
+    observations: Array
+    rewards: Array
+    terminated: BoolArray
+    truncated: BoolArray
+    action_masks: BoolArray | None
+    infos: Sequence[dict[str, Any]]
+    n_steps: int
+
+
+class Slots(Protocol):
+    """What `rollout.collect` steps."""
+
+    num_envs: int
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
+    max_episode_steps: int | None
+    name: str
+
+    def start(self, slots: IntArray, seeds: IntArray) -> tuple[Array, BoolArray | None]:
+        """Reset `slots[i]` to `seeds[i]`; return first observations `[k, ...]` and action masks."""
+        ...
+
+    def step(self, slots: IntArray, actions: Array) -> Step:
+        """Step these slots alone, with the environment's own actions `[k, ...]`."""
+        ...
+
+    def close(self) -> None:
+        """Release the environments."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """The episodes of one iteration: P groups of G members, N = P·G episodes, longest T, M valid steps.
+
+    Episode `n` belongs to group `n // group_size`. Flat arrays `[M, ...]` hold one episode after the other,
+    each in the order of time; `flat` brings a `[T, N]` array into that order. Padding exists in `rewards`
+    and `mask` alone.
+
+    Attributes:
+        observations: what the policy saw, `[M, ...]`, not normalised.
+        actions: what the policy chose, `[M, ...]`, before clipping to the bounds of the action space.
+        log_probs: log-probability of each action when it was chosen, `[M]`.
+        action_masks: True where an action was legal, `[M, n_actions]`; None without masks.
+        rewards: `[T, N]`, zero after an episode's end.
+        mask: True where a step was taken, `[T, N]`.
+        terminated: the episode ended by itself, `[N]`.
+        truncated: the episode was cut by a time limit, `[N]`.
+        final_observations: what was seen after the last step of each episode, `[N, ...]`.
+        seeds: the reset seed of each group, `[P]`.
+        group_size: members of a group, G.
+        idle_steps: environment steps taken by slots without an episode; counted, never learned from.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    log_probs: Tensor
+    action_masks: Tensor | None
+    rewards: Tensor
+    mask: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    final_observations: Tensor
+    seeds: IntArray
+    group_size: int
+    idle_steps: int = 0
+
+    @property
+    def n_steps(self) -> int:
+        """Valid steps M, idle ones not included."""
+        return int(self.log_probs.shape[0])
+
+    @property
+    def lengths(self) -> Tensor:
+        """Steps of each episode, `[N]`."""
+        return self.mask.sum(dim=0)
+
+    @property
+    def first_observations(self) -> Tensor:
+        """The first observation of each episode, `[N, ...]`."""
+        lengths = self.lengths
+        return self.observations[lengths.cumsum(0) - lengths]
+
+    def flat(self, padded: Tensor) -> Tensor:
+        """Bring `[T, N]` into the flat order `[M]`: episode after episode."""
+        return padded.T[self.mask.T]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the update sees: flat, detached, without episodes or padding.
+
+    Attributes:
+        observations: preprocessed and normalised observations, `[M, ...]`.
+        actions: `[M, ...]`.
+        old_log_probs: under the policy that acted, `[M]`.
+        advantages: `[M]`.
+        weights: share of each step in the loss, `[M]`, mean 1; this alone is the aggregation.
+        action_masks: `[M, n_actions]` or None.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    old_log_probs: Tensor
+    advantages: Tensor
+    weights: Tensor
+    action_masks: Tensor | None = None
+
+    def __len__(self) -> int:
+        return int(self.old_log_probs.shape[0])
+
+    def select(self, index: Tensor) -> Batch:
+        """Return the rows of a minibatch."""
+        return Batch(
+            self.observations[index],
+            self.actions[index],
+            self.old_log_probs[index],
+            self.advantages[index],
+            self.weights[index],
+            None if self.action_masks is None else self.action_masks[index],
+        )

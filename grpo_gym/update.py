@@ -1,0 +1,133 @@
+"""Change the weights. The only module that does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from grpo_gym.losses import aggregation_weights, grpo_loss
+from grpo_gym.policy import MlpPolicy
+from grpo_gym.types import Batch, Rollout
+
+
+@dataclass(frozen=True)
+class UpdateSettings:
+    """What one update is done with; schedules are already resolved to numbers.
+
+    Attributes:
+        learning_rate: of the optimiser.
+        n_epochs: passes over the batch.
+        batch_size: rows of a minibatch; None or more than there are: the whole batch at once.
+        clip_low: see `losses.clipped_surrogate`.
+        clip_high: see `losses.clipped_surrogate`.
+        ent_coef: weight of the entropy bonus.
+        max_grad_norm: gradients are scaled down to this norm.
+        target_kl: stop before the step at which `approx_kl` exceeds 1.5 times this; None for never.
+    """
+
+    learning_rate: float
+    n_epochs: int
+    batch_size: int | None
+    clip_low: float
+    clip_high: float
+    ent_coef: float
+    max_grad_norm: float
+    target_kl: float | None = None
+
+
+def make_batch(policy: MlpPolicy, rollout: Rollout, advantages: Tensor, aggregation: str) -> Batch:
+    """Flatten a rollout into what the update sees, on the policy's device.
+
+    Args:
+        policy: preprocesses and normalises the observations, once.
+        rollout: M steps, all of them to be learned from.
+        advantages: `[T, N]`.
+        aggregation: see `losses.aggregation_weights`.
+    """
+    weights = aggregation_weights(rollout.mask, aggregation)
+    masks, device = rollout.action_masks, policy.device
+    with torch.no_grad():
+        observations = policy.preprocess(rollout.observations.to(device))
+    return Batch(
+        observations,
+        rollout.actions.to(device),
+        rollout.log_probs.to(device),
+        rollout.flat(advantages).to(device),
+        rollout.flat(weights).to(device),
+        None if masks is None else masks.to(device),
+    )
+
+
+def update(
+    policy: MlpPolicy,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    settings: UpdateSettings,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """Make the passes over one batch.
+
+    Args:
+        policy: changed in place.
+        optimizer: of the policy's parameters.
+        batch: M rows, M ≥ 1.
+        settings: resolved numbers.
+        generator: orders the minibatches.
+
+    Returns:
+        Metrics averaged over all minibatches that were stepped on, `grad_norm` before clipping among them,
+        and `n_updates`, the number of optimiser steps.
+
+    Raises:
+        FloatingPointError: if a gradient is not finite; that step is not taken.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = settings.learning_rate
+    parameters = [p for p in policy.parameters() if p.requires_grad]
+    n_rows = len(batch)
+    size = min(settings.batch_size or n_rows, n_rows)
+    totals: dict[str, Tensor] = {}
+    n_updates = 0
+    for index in _minibatches(n_rows, size, settings.n_epochs, generator):
+        rows = batch if size == n_rows else batch.select(index)
+        distribution = policy(rows.observations, rows.action_masks)
+        loss, metrics = grpo_loss(
+            distribution.log_prob(rows.actions),
+            distribution.entropy(),
+            rows.old_log_probs,
+            rows.advantages,
+            rows.weights,
+            settings.clip_low,
+            settings.clip_high,
+            settings.ent_coef,
+        )
+        if settings.target_kl is not None and metrics["approx_kl"] > 1.5 * settings.target_kl:
+            break
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        metrics["grad_norm"] = nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
+        if not torch.isfinite(metrics["grad_norm"]):
+            raise FloatingPointError(
+                f"the gradient is not finite after {n_updates} optimiser steps of this update; the next was not taken: "
+                f"lower learning_rate (now {settings.learning_rate}) or scale the rewards"
+            )
+        optimizer.step()
+        n_updates += 1
+        for name, value in metrics.items():
+            totals[name] = totals[name] + value if name in totals else value
+    means = {name: value.item() / n_updates for name, value in totals.items()}
+    return {**means, "n_updates": n_updates}
+
+
+def _minibatches(n_rows: int, size: int, n_epochs: int, generator: torch.Generator) -> list[Tensor]:
+    """Split a fresh permutation an epoch into nearly equal parts, none larger than `size`.
+
+    A short last part, down to a single row, would weigh as much as a full one: so the rows are spread evenly.
+    """
+    n_parts = -(-n_rows // size)
+    parts: list[Tensor] = []
+    for _ in range(n_epochs):
+        parts += torch.randperm(n_rows, generator=generator).tensor_split(n_parts)
+    return parts
