@@ -1,0 +1,475 @@
+"""The agent: stable-baselines3's face, and the loop that joins the parts."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections import deque
+from collections.abc import Sequence
+from os import PathLike
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from grpo_gym import arguments
+from grpo_gym.advantages import groups_with_spread, scale
+from grpo_gym.baselines import BASELINES
+from grpo_gym.callbacks import BaseCallback, CallbackList, as_callback
+from grpo_gym.checkpoint import read_checkpoint, write_checkpoint
+from grpo_gym.episodes import select_groups
+from grpo_gym.groups import plan
+from grpo_gym.logger import Logger, configure, open_run
+from grpo_gym.policy import POLICIES, MlpPolicy
+from grpo_gym.progress import ProgressBarCallback
+from grpo_gym.reports import episode_stats, rollout_stats, update_stats
+from grpo_gym.rollout import Played, collect_groups, warn_of_unequal_starts
+from grpo_gym.schedules import as_schedule
+from grpo_gym.state import check_spaces, checkpoint_of, restore, set_parameters, stored_arguments
+from grpo_gym.types import Rollout, Schedule, Slots
+from grpo_gym.update import UpdateSettings, make_batch, update
+from grpo_gym.vec import EnvLike, make_slots
+
+
+class GRPO:
+    """Group Relative Policy Optimization for Gymnasium environments: no critic, a group to compare with.
+
+    Each iteration plays `n_groups` groups of `group_size` whole episodes. All members of a group are reset to
+    the same seed and differ only in the actions they draw, so that what one earns more than its peers is due
+    to its actions. See Shao et al. 2024 (arXiv 2402.03300), and `baselines` for what is compared with what.
+
+    Args:
+        policy: "MlpPolicy", or a class with its constructor and methods.
+        env: an id, an EnvSpec, a function that makes an environment, an environment with a spec, or a vector
+            environment that accepts a list of seeds. None only to use a loaded agent without training it.
+        learning_rate: a number, "lin_X" (X to 0 in a straight line), or a function of the progress remaining.
+        n_groups: groups P an iteration. More: steadier gradients, fewer updates for the same steps.
+        group_size: members G of a group. More: a better baseline, fewer different starts.
+        batch_size: rows of a minibatch; None for the whole iteration at once.
+        n_epochs: passes over an iteration's steps.
+        gamma: discount in [0, 1].
+        baseline: what a step is compared with: "live_peers" (members of the group that still live at the same
+            step), "outcome" (the group's mean return), "leave_one_out" (the mean of the others' returns).
+        scale_rewards: divide advantages by their deviation over the "group", the "batch", or "none".
+        aggregation: how steps weigh in the loss: "step" (alike), "trajectory" (each episode alike), "constant".
+        clip_range: how far the probability ratio may move; number or schedule.
+        clip_range_high: the upper side, if it differs (DAPO's clip-higher).
+        ent_coef: weight of the exact entropy bonus.
+        max_grad_norm: gradients are scaled down to this norm.
+        n_envs: episodes in play at once; None for all of an iteration.
+        max_resamples: how many times an iteration may play new groups in place of those without spread.
+        max_episode_steps: cut episodes here, if earlier than the environment does; where it has no limit,
+            None means 10,000.
+        normalize_observations: keep a running normalisation inside the policy.
+        target_kl: stop an update at 1.5 times this approximate KL divergence.
+        stats_window_size: episodes over which `rollout/ep_rew_mean` and its like are averaged.
+        tensorboard_log: folder for TensorBoard runs; None for none.
+        policy_kwargs: further arguments of the policy, and `optimizer_class`, `optimizer_kwargs`.
+        verbose: 0 quiet, 1 a table each `log_interval` iterations.
+        seed: makes a run repeatable; None for a different one each time.
+        device: "auto", "cpu", "cuda".
+        _init_setup_model: build the network at once.
+
+    Raises:
+        ValueError, TypeError: at construction, for what cannot work; the message says how to mend it.
+    """
+
+    def __init__(
+        self,
+        policy: str | type[MlpPolicy],
+        env: EnvLike | None,
+        learning_rate: float | str | Schedule = 1e-3,
+        n_groups: int = 4,
+        group_size: int = 8,
+        batch_size: int | None = 256,
+        n_epochs: int = 4,
+        gamma: float = 0.99,
+        baseline: str = "live_peers",
+        scale_rewards: str = "batch",
+        aggregation: str = "step",
+        clip_range: float | str | Schedule = 0.2,
+        clip_range_high: float | str | Schedule | None = None,
+        ent_coef: float = 0.0,
+        max_grad_norm: float = 0.5,
+        n_envs: int | None = None,
+        max_resamples: int = 0,
+        max_episode_steps: int | None = None,
+        normalize_observations: bool = False,
+        target_kl: float | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | PathLike[str] | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: str | torch.device = "auto",
+        _init_setup_model: bool = True,
+        **unknown: Any,
+    ):
+        arguments.refuse_unknown(unknown, ARGUMENTS)
+        self.policy_class = _find_policy(policy)
+        self.learning_rate, self.clip_range, self.clip_range_high = learning_rate, clip_range, clip_range_high
+        self.n_groups, self.group_size, self.batch_size, self.n_epochs = n_groups, group_size, batch_size, n_epochs
+        self.gamma, self.ent_coef, self.max_grad_norm, self.target_kl = gamma, ent_coef, max_grad_norm, target_kl
+        self.baseline, self.scale_rewards, self.aggregation = baseline, scale_rewards, aggregation
+        self.max_resamples, self.max_episode_steps = max_resamples, max_episode_steps
+        self.normalize_observations = normalize_observations
+        self.stats_window_size, self.tensorboard_log = stats_window_size, tensorboard_log
+        self.policy_kwargs, self.verbose, self.seed = policy_kwargs or {}, verbose, seed
+        self.device = arguments.device(device)
+        arguments.check({**vars(self), "n_envs": n_envs})
+        self.lr_schedule = as_schedule(learning_rate, "learning_rate")
+        self._clip_low = as_schedule(clip_range, "clip_range")
+        high = clip_range if clip_range_high is None else clip_range_high
+        self._clip_high = as_schedule(high, "clip_range_high")
+        self._baseline = BASELINES[baseline]
+        self.num_timesteps = self._total_timesteps = self._n_updates = self._iterations = 0
+        self._current_progress_remaining = 1.0
+        self.start_time = 0.0
+        self.ep_info_buffer: deque[dict[str, float]] = deque(maxlen=stats_window_size)
+        self.ep_success_buffer: deque[float] = deque(maxlen=stats_window_size)
+        self._logger: Logger | None = None
+        self._custom_logger = self._warned_of_starts = False
+        self.env: Slots | None = None
+        if env is not None:
+            self.env = make_slots(env, n_envs or n_groups * group_size)
+            self.observation_space, self.action_space = self.env.observation_space, self.env.action_space
+        self.n_envs = self.env.num_envs if self.env else n_envs or n_groups * group_size
+        if verbose >= 1:
+            print(f"Using {self.device} device")
+        if _init_setup_model and env is not None:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        """Make the network, its optimiser and the random streams."""
+        self.set_random_seed(self.seed)
+        kwargs = dict(self.policy_kwargs)
+        optimizer_class = kwargs.pop("optimizer_class", torch.optim.Adam)
+        optimizer_kwargs = kwargs.pop("optimizer_kwargs", {"eps": 1e-5} if optimizer_class is torch.optim.Adam else {})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(self._plan_rng.integers(2**31)))
+            self.policy = self.policy_class(
+                self.observation_space,
+                self.action_space,
+                normalize_observations=self.normalize_observations,
+                **kwargs,
+            ).to(self.device)
+        self.optimizer: torch.optim.Optimizer = optimizer_class(
+            self.policy.parameters(), lr=self.lr_schedule(1.0), **optimizer_kwargs
+        )
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Start the agent's random streams anew: plans, minibatch order and stochastic `predict` each have one.
+
+        The global generators of Python, NumPy and torch are left alone.
+
+        Args:
+            seed: None for a seed from the operating system.
+        """
+        if seed is not None:
+            arguments.whole("seed", seed, 0)
+        streams = np.random.SeedSequence(seed).spawn(3)
+        self._plan_rng, self._predict_rng = (np.random.default_rng(stream) for stream in streams[:2])
+        self._update_generator = torch.Generator().manual_seed(int(streams[2].generate_state(1)[0]))
+
+    def learn(
+        self,
+        total_timesteps: float,
+        callback: Any = None,
+        log_interval: int = 1,
+        tb_log_name: str = "GRPO",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> GRPO:
+        """Train until at least `total_timesteps` environment steps were taken, every one counted.
+
+        Args:
+            total_timesteps: a lower bound: the iteration under way is finished.
+            callback: None, a function `(locals, globals) -> bool`, a callback, or a list of them.
+            log_interval: iterations between two dumps of the log; each is made after the update it reports.
+            tb_log_name: name of the TensorBoard run.
+            reset_num_timesteps: False to continue: `total_timesteps` more, in the same TensorBoard run.
+            progress_bar: show one (needs the extra "progress").
+
+        Returns:
+            This agent.
+        """
+        hooks = self._start_learning(total_timesteps, callback, tb_log_name, reset_num_timesteps, progress_bar)
+        try:
+            hooks.on_training_start({"self": self, "total_timesteps": self._total_timesteps}, globals())
+            while self.num_timesteps < self._total_timesteps:
+                settings = self._settings()
+                started = time.perf_counter()
+                rollout, tied_share = self._collect(hooks)
+                collected = time.perf_counter()
+                if rollout is None:
+                    break
+                advantages = self._advantages(rollout)
+                kept = groups_with_spread(advantages, self.group_size)
+                compared = time.perf_counter()
+                metrics: dict[str, float] = {}
+                if bool(kept.any()):
+                    batch = make_batch(
+                        self.policy,
+                        select_groups(rollout, kept),
+                        advantages[:, kept.repeat_interleave(self.group_size)],
+                        self.aggregation,
+                    )
+                    metrics = update(self.policy, self.optimizer, batch, settings, self._update_generator)
+                self.policy.observe(rollout.observations)
+                self._iterations += 1
+                self._n_updates += int(metrics.pop("n_updates", 0))
+                seconds = (collected - started, compared - collected, time.perf_counter() - compared)
+                self._report(rollout, tied_share, metrics, settings, seconds, dump=self._iterations % log_interval == 0)
+        finally:
+            hooks.on_training_end()
+            if not self._custom_logger:
+                self.logger.close()
+        return self
+
+    def _start_learning(
+        self, total_timesteps: float, callback: Any, tb_log_name: str, reset: bool, progress_bar: bool
+    ) -> BaseCallback:
+        more = arguments.total_timesteps(total_timesteps)
+        if self.env is None:
+            raise ValueError("this agent has no environment to learn in: call set_env(env) first")
+        if reset:
+            self.num_timesteps = self._iterations = 0
+            self.ep_info_buffer.clear()
+            self.ep_success_buffer.clear()
+        self._total_timesteps = self.num_timesteps + more
+        self.start_time, self._steps_at_start = time.perf_counter(), self.num_timesteps
+        self._update_progress()
+        if not self._custom_logger:
+            self._logger = open_run(self.tensorboard_log, tb_log_name, new=reset, verbose=self.verbose)
+        hooks = as_callback(callback)
+        if progress_bar:
+            hooks = CallbackList([hooks, ProgressBarCallback()])
+        hooks.init_callback(self)
+        return hooks
+
+    def _update_progress(self) -> None:
+        self._current_progress_remaining = max(0.0, 1.0 - self.num_timesteps / self._total_timesteps)
+
+    def _settings(self) -> UpdateSettings:
+        """Resolve the schedules as of the iteration's start: from here on there are plain numbers."""
+        self._update_progress()
+        progress = self._current_progress_remaining
+        return UpdateSettings(
+            learning_rate=self.lr_schedule(progress),
+            n_epochs=self.n_epochs,
+            batch_size=self.batch_size,
+            clip_low=self._clip_low(progress),
+            clip_high=self._clip_high(progress),
+            ent_coef=self.ent_coef,
+            max_grad_norm=self.max_grad_norm,
+            target_kl=self.target_kl,
+        )
+
+    def _advantages(self, rollout: Rollout) -> torch.Tensor:
+        return scale(self._baseline(rollout, self.gamma), rollout.mask, self.group_size, self.scale_rewards)
+
+    def _collect(self, hooks: BaseCallback) -> tuple[Rollout | None, float]:
+        """Play an iteration; the rollout is None if a callback ended it."""
+
+        def on_step(played: Played) -> bool:
+            self.num_timesteps += played.step.n_steps
+            for row in played.ended.nonzero()[0].tolist():
+                info = played.infos[row]
+                self.ep_info_buffer.append(info["episode"])
+                if "is_success" in info:
+                    self.ep_success_buffer.append(float(info["is_success"]))
+            hooks.update_locals(played.as_locals())
+            return hooks.on_step()
+
+        def has_spread(rollout: Rollout) -> torch.Tensor:
+            return groups_with_spread(self._baseline(rollout, self.gamma), self.group_size)
+
+        assert self.env is not None
+        hooks.on_rollout_start()
+        rollout, tied_share = collect_groups(
+            self.env,
+            self.policy,
+            lambda n_groups: plan(self._plan_rng, n_groups, self.group_size),
+            self.n_groups,
+            has_spread,
+            self.max_resamples,
+            self.max_episode_steps,
+            on_step,
+        )
+        if rollout is not None:
+            hooks.on_rollout_end()
+            if not self._warned_of_starts:
+                self._warned_of_starts = warn_of_unequal_starts(rollout, self.env.name)
+        return rollout, tied_share
+
+    def _report(
+        self,
+        rollout: Rollout,
+        tied_share: float,
+        metrics: dict[str, float],
+        settings: UpdateSettings,
+        seconds: tuple[float, float, float],
+        dump: bool,
+    ) -> None:
+        """Record what docs/log_keys.md lists; nothing is dumped before the update that it describes."""
+        log_std = getattr(self.policy.head, "log_std", None)
+        stats = {
+            **rollout_stats(rollout, tied_share),
+            **episode_stats(self.ep_info_buffer, self.ep_success_buffer),
+            **update_stats(metrics, settings, log_std),
+        }
+        for key, value in stats.items():
+            self.logger.record(key, value)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        elapsed = time.perf_counter() - self.start_time
+        self.logger.record("time/iterations", self._iterations, exclude="tensorboard")
+        self.logger.record("time/time_elapsed", elapsed, exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.record("time/fps", int((self.num_timesteps - self._steps_at_start) / elapsed))
+        for name, value in zip(("collect", "baseline", "update"), seconds, strict=True):
+            self.logger.record(f"time/{name}", value)
+        if dump:
+            self.dump_logs()
+
+    def dump_logs(self) -> None:
+        """Write what was recorded since the last dump."""
+        self.logger.dump(step=self.num_timesteps)
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        action_masks: Any = None,
+    ) -> tuple[Any, Any]:
+        """Choose actions for one observation or a batch of them.
+
+        Args:
+            observation: one observation, or a batch `[n, ...]`.
+            state: handed back unchanged: this policy has no memory.
+            episode_start: ignored for the same reason.
+            deterministic: the most probable action instead of a drawn one.
+            action_masks: legal actions, `[n_actions]` or `[n, n_actions]`.
+
+        Returns:
+            `(actions, state)`: one action for one observation; Box actions clipped to their bounds.
+        """
+        return self.policy.predict(observation, deterministic, action_masks, self._predict_rng), state
+
+    @property
+    def logger(self) -> Logger:
+        """The logger in use; before the first `learn`, one that writes nowhere."""
+        if self._logger is None:
+            self._logger = configure(None, [])
+        return self._logger
+
+    def set_logger(self, logger: Logger) -> None:
+        """Use this logger from now on, whatever `tensorboard_log` and `verbose` say. Its owner closes it."""
+        self._logger, self._custom_logger = logger, True
+
+    def get_env(self) -> Slots | None:
+        """Return the training environment, or None."""
+        return self.env
+
+    def get_vec_normalize_env(self) -> None:
+        """Return None: normalisation is part of the policy. It is here for callbacks that ask."""
+
+    def set_env(self, env: EnvLike, force_reset: bool = True) -> None:
+        """Train in another environment with the same spaces.
+
+        Raises:
+            ValueError: if its spaces differ; both are named.
+        """
+        slots = make_slots(env, self.n_envs)
+        check_spaces(slots, self.observation_space, self.action_space, "the agent was made for")
+        if self.env is not None:
+            self.env.close()
+        self.env, self.n_envs, self._warned_of_starts = slots, slots.num_envs, False
+
+    def get_parameters(self) -> dict[str, dict[str, Any]]:
+        """Return the state dicts of "policy" and "policy.optimizer"."""
+        return {"policy": self.policy.state_dict(), "policy.optimizer": self.optimizer.state_dict()}
+
+    def set_parameters(
+        self, load_path_or_dict: Any, exact_match: bool = True, device: str | torch.device = "auto"
+    ) -> None:
+        """Load weights and optimiser state, in place.
+
+        Args:
+            load_path_or_dict: what `get_parameters` returns, or a file that `save` wrote.
+            exact_match: require both entries, and the same tensors.
+            device: where a file's tensors are read to.
+
+        Raises:
+            ValueError: if names or shapes do not fit.
+        """
+        given = load_path_or_dict
+        if not isinstance(given, dict):
+            read = read_checkpoint(given, device=arguments.device(device))
+            given = {"policy": read.policy, "policy.optimizer": read.optimizer}
+        set_parameters(self.policy, self.optimizer, given, exact_match)
+
+    def save(
+        self,
+        path: str | PathLike[str] | IO[bytes],
+        exclude: Sequence[str] | None = None,
+        include: Sequence[str] | None = None,
+    ) -> None:
+        """Write everything that `load` needs to go on exactly where this agent stands.
+
+        The file is replaced in one piece: a crash while saving leaves the old one whole.
+
+        Args:
+            path: ".zip" is appended if missing; parent folders are made. Or a binary file object.
+            exclude: constructor arguments to leave out; `load` must then be given them, or uses the defaults.
+            include: accepted for stable-baselines3's sake; nothing is left out by default.
+        """
+        write_checkpoint(path, checkpoint_of(self, ARGUMENTS, exclude or ()))
+
+    @classmethod
+    def load(
+        cls,
+        path: str | PathLike[str] | IO[bytes],
+        env: EnvLike | None = None,
+        device: str | torch.device = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> GRPO:
+        """Make an agent from a file that `save` wrote. No code in the file is ever run.
+
+        Args:
+            path: the file.
+            env: to train in; None to predict only, or to `set_env` later.
+            device: where the network shall be.
+            custom_objects: arguments that could not be written into the file (functions, your own classes).
+            print_system_info: print the versions the file was written with.
+            force_reset: accepted for stable-baselines3's sake; every iteration resets its environments.
+            **kwargs: constructor arguments that replace the stored ones.
+
+        Raises:
+            ValueError: if the file is damaged, its spaces are not the environment's, or an argument that
+                could not be stored is not given; the message says which.
+        """
+        checkpoint = read_checkpoint(path, custom_objects=custom_objects)
+        if print_system_info:
+            print(checkpoint.system_info)
+        given = {**(custom_objects or {}), **kwargs}
+        stored = stored_arguments(checkpoint, given, path)
+        agent = cls(env=env, device=device, _init_setup_model=False, **stored)
+        restore(agent, checkpoint, path)
+        return agent
+
+
+ARGUMENTS = tuple(name for name in inspect.signature(GRPO.__init__).parameters if name not in ("self", "unknown"))
+"""The constructor's arguments, each an attribute of the same name."""
+
+
+def _find_policy(policy: str | type[MlpPolicy]) -> type[MlpPolicy]:
+    if isinstance(policy, type) and issubclass(policy, torch.nn.Module):
+        return policy
+    if isinstance(policy, str) and policy in POLICIES:
+        return POLICIES[policy]
+    raise ValueError(f"policy={policy!r} is not known; expected {', '.join(POLICIES)}, or a subclass of MlpPolicy")

@@ -1,0 +1,129 @@
+"""An agent's whole state as a `Checkpoint`, and back: by an explicit list, never by whatever is in `__dict__`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from grpo_gym.checkpoint import Checkpoint
+from grpo_gym.encoding import decode_space, decode_value, encode_space, encode_value, find_unsaved, refuse_unsaved
+from grpo_gym.policy import POLICIES
+from grpo_gym.types import Slots
+
+if TYPE_CHECKING:
+    from grpo_gym.agent import GRPO
+
+NOT_STORED = ("policy", "env", "device", "tensorboard_log", "_init_setup_model")
+"""Constructor arguments that belong to the machine or are stored elsewhere in the file."""
+
+COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_iterations", "_current_progress_remaining")
+
+
+def checkpoint_of(agent: GRPO, arguments: Iterable[str], exclude: Iterable[str]) -> Checkpoint:
+    """Gather what `restore` needs.
+
+    Args:
+        agent: has a policy.
+        arguments: names of the constructor's arguments.
+        exclude: names to leave out.
+    """
+    left_out = {*NOT_STORED, *exclude}
+    names = {cls: name for name, cls in POLICIES.items()}
+    data = {
+        "policy": names.get(agent.policy_class, encode_value(agent.policy_class)),
+        "arguments": {name: encode_value(getattr(agent, name)) for name in arguments if name not in left_out},
+        "observation_space": encode_space(agent.observation_space),
+        "action_space": encode_space(agent.action_space),
+        "counters": {name: getattr(agent, name) for name in COUNTERS},
+        "episodes": encode_value(list(agent.ep_info_buffer)),
+        "successes": encode_value(list(agent.ep_success_buffer)),
+        "generators": {
+            "plan": agent._plan_rng.bit_generator.state,
+            "predict": agent._predict_rng.bit_generator.state,
+        },
+    }
+    return Checkpoint(
+        data=data,
+        policy=agent.policy.state_dict(),
+        optimizer=agent.optimizer.state_dict(),
+        streams={"update": agent._update_generator.get_state()},
+    )
+
+
+def stored_arguments(checkpoint: Checkpoint, given: Mapping[str, Any], path: object) -> dict[str, Any]:
+    """Read the constructor arguments back, those in `given` replacing the stored ones.
+
+    Raises:
+        ValueError: if one was a function or a class that could not be written, and is not given;
+            or if `policy_kwargs` are given that are not the stored ones.
+    """
+    stored = {"policy": checkpoint.data["policy"], **checkpoint.data["arguments"]}
+    decoded = {name: given[name] if name in given else decode_value(value, name) for name, value in stored.items()}
+    decoded.update({name: value for name, value in given.items() if name not in stored})
+    for name, value in decoded.items():
+        refuse_unsaved(name, value)
+    if "policy_kwargs" in given and "policy_kwargs" in stored:
+        saved = decode_value(stored["policy_kwargs"], "policy_kwargs")
+        if find_unsaved(saved) is None and saved != given["policy_kwargs"]:
+            raise ValueError(
+                f"{path}: policy_kwargs={given['policy_kwargs']} differ from the stored {saved}: the weights "
+                "would not fit; leave them out, or train a new agent"
+            )
+    return decoded
+
+
+def restore(agent: GRPO, checkpoint: Checkpoint, path: object) -> None:
+    """Bring a newly made agent, without a network yet, to where the stored one stood.
+
+    Raises:
+        ValueError: if the agent's environment has other spaces, or the weights do not fit.
+    """
+    agent.observation_space = decode_space(checkpoint.data["observation_space"])
+    agent.action_space = decode_space(checkpoint.data["action_space"])
+    if agent.env is not None:
+        check_spaces(agent.env, agent.observation_space, agent.action_space, f"the agent of {path} was trained with")
+    agent._setup_model()
+    set_parameters(
+        agent.policy, agent.optimizer, {"policy": checkpoint.policy, "policy.optimizer": checkpoint.optimizer}
+    )
+    for name in COUNTERS:
+        setattr(agent, name, checkpoint.data["counters"][name])
+    agent.ep_info_buffer.extend(decode_value(checkpoint.data["episodes"], "episodes"))
+    agent.ep_success_buffer.extend(decode_value(checkpoint.data["successes"], "successes"))
+    agent._plan_rng.bit_generator.state = checkpoint.data["generators"]["plan"]
+    agent._predict_rng.bit_generator.state = checkpoint.data["generators"]["predict"]
+    agent._update_generator.set_state(checkpoint.streams["update"].to(torch.uint8).cpu())
+
+
+def check_spaces(env: Slots, observation_space: Any, action_space: Any, belongs: str) -> None:
+    """Require an environment's spaces to be these.
+
+    Raises:
+        ValueError: if one differs; both are named.
+    """
+    for name, ours in (("observation_space", observation_space), ("action_space", action_space)):
+        theirs = getattr(env, name)
+        if theirs != ours:
+            raise ValueError(f"{name} of {env.name} is {theirs}, but {belongs} {ours}")
+
+
+def set_parameters(
+    policy: torch.nn.Module, optimizer: torch.optim.Optimizer, given: dict[str, Any], exact_match: bool = True
+) -> None:
+    """Load state dicts named "policy" and "policy.optimizer", in place.
+
+    Raises:
+        ValueError: if names or shapes do not fit.
+    """
+    known = ("policy", "policy.optimizer")
+    if set(given) - set(known) or (exact_match and set(given) != set(known)):
+        raise ValueError(f"the parameters are named {sorted(given)}, expected {list(known)}")
+    try:
+        if "policy" in given:
+            policy.load_state_dict(given["policy"], strict=exact_match)
+        if "policy.optimizer" in given:
+            optimizer.load_state_dict(given["policy.optimizer"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise ValueError(f"the parameters do not fit this agent's network: {error}") from error
