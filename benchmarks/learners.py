@@ -76,6 +76,7 @@ class Learner(Protocol):
 
 LEARNERS: Mapping[str, str] = MappingProxyType(
     {
+        "grpo": "benchmarks.ours:GRPO_LEARNER",
         "ppo": "benchmarks.peers:PPO_PEER",
         "a2c": "benchmarks.peers:A2C_PEER",
         "ars": "benchmarks.peers:ARS_PEER",

@@ -16,7 +16,8 @@ def returns_to_go(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
 
       Gₜ = rₜ + γ·Gₜ₊₁,  G after the last step = 0
 
-    A time limit is treated as a real end: what would have come after it is not guessed.
+    A time limit is treated as a real end: what would have come after it is not guessed. Summed in float64, so
+    that episodes with the same rewards in another order tie.
 
     Args:
         rewards: `[T, N]`, in reward units.
@@ -24,15 +25,41 @@ def returns_to_go(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
         gamma: discount in [0, 1].
 
     Returns:
-        `[T, N]`, zero where `mask` is False.
+        `[T, N]`, float64, zero where `mask` is False.
     """
-    kept = torch.where(mask, rewards, 0.0)
+    kept = torch.where(mask, rewards.double(), 0.0)
     result = torch.empty_like(kept)
     running = torch.zeros_like(kept[0])
     for t in range(len(kept) - 1, -1, -1):
         running = kept[t] + gamma * running
         result[t] = running
     return torch.where(mask, result, 0.0)
+
+
+def generalized_advantages(
+    rewards: Tensor, mask: Tensor, values: Tensor, tail: Tensor, gamma: float, gae_lambda: float
+) -> Tensor:
+    """Compare λ-returns with an estimate of the state's value.
+
+      δₜ = rₜ + γ Vₜ₊₁ − Vₜ,  Âₜ = δₜ + γλ Âₜ₊₁
+
+    See Schulman et al. 2015 (arXiv 1506.02438).
+
+    Args:
+        rewards: `[T, N]`.
+        mask: True where a step was taken, `[T, N]`.
+        values: V of each step's state, `[T, N]`.
+        tail: V of what was seen after the last step, `[N]`; 0 where the episode terminated.
+        gamma: discount in [0, 1].
+        gae_lambda: λ in [0, 1]; 1 compares whole returns, 0 single steps.
+
+    Returns:
+        `[T, N]`, zero where `mask` is False.
+    """
+    last = mask & ~torch.cat([mask[1:], torch.zeros_like(mask[:1])])
+    following = torch.cat([values[1:], torch.zeros_like(values[:1])])
+    deltas = rewards + gamma * torch.where(last, tail[None, :], following) - values
+    return returns_to_go(deltas, mask, gamma * gae_lambda)
 
 
 def scale(advantages: Tensor, mask: Tensor, group_size: int, how: str) -> Tensor:

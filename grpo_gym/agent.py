@@ -14,7 +14,7 @@ import torch
 
 from grpo_gym import arguments
 from grpo_gym.advantages import groups_with_spread, scale
-from grpo_gym.baselines import BASELINES
+from grpo_gym.baselines import BASELINES, Comparison
 from grpo_gym.callbacks import BaseCallback, CallbackList, as_callback
 from grpo_gym.checkpoint import read_checkpoint, write_checkpoint
 from grpo_gym.episodes import select_groups
@@ -48,8 +48,11 @@ class GRPO:
         batch_size: rows of a minibatch; None for the whole iteration at once.
         n_epochs: passes over an iteration's steps.
         gamma: discount in [0, 1].
+        gae_lambda: λ of the λ-returns, for baselines that estimate the value of a state ("soft_groups").
         baseline: what a step is compared with: "live_peers" (members of the group that still live at the same
-            step), "outcome" (the group's mean return), "leave_one_out" (the mean of the others' returns).
+            step), "shrunk" (the same, drawn toward the batch where they say little), "batch" (all episodes at
+            that step), "outcome" (the group's mean return), "leave_one_out" (the mean of the others' returns),
+            or "soft_groups" (all steps of the other episodes, by how alike the states are).
         scale_rewards: divide advantages by their deviation over the "group", the "batch", or "none".
         aggregation: how steps weigh in the loss: "step" (alike), "trajectory" (each episode alike), "constant".
         clip_range: how far the probability ratio may move; number or schedule.
@@ -84,6 +87,7 @@ class GRPO:
         batch_size: int | None = 256,
         n_epochs: int = 4,
         gamma: float = 0.99,
+        gae_lambda: float = 0.95,
         baseline: str = "live_peers",
         scale_rewards: str = "batch",
         aggregation: str = "step",
@@ -109,7 +113,8 @@ class GRPO:
         self.policy_class = _find_policy(policy)
         self.learning_rate, self.clip_range, self.clip_range_high = learning_rate, clip_range, clip_range_high
         self.n_groups, self.group_size, self.batch_size, self.n_epochs = n_groups, group_size, batch_size, n_epochs
-        self.gamma, self.ent_coef, self.max_grad_norm, self.target_kl = gamma, ent_coef, max_grad_norm, target_kl
+        self.gamma, self.gae_lambda = gamma, gae_lambda
+        self.ent_coef, self.max_grad_norm, self.target_kl = ent_coef, max_grad_norm, target_kl
         self.baseline, self.scale_rewards, self.aggregation = baseline, scale_rewards, aggregation
         self.max_resamples, self.max_episode_steps = max_resamples, max_episode_steps
         self.normalize_observations = normalize_observations
@@ -266,7 +271,10 @@ class GRPO:
         )
 
     def _advantages(self, rollout: Rollout) -> torch.Tensor:
-        return scale(self._baseline(rollout, self.gamma), rollout.mask, self.group_size, self.scale_rewards)
+        return scale(self._compare(rollout), rollout.mask, self.group_size, self.scale_rewards)
+
+    def _compare(self, rollout: Rollout) -> torch.Tensor:
+        return self._baseline(rollout, Comparison(self.gamma, self.gae_lambda, self.policy.flatten))
 
     def _collect(self, hooks: BaseCallback) -> tuple[Rollout | None, float]:
         """Play an iteration; the rollout is None if a callback ended it."""
@@ -282,7 +290,7 @@ class GRPO:
             return hooks.on_step()
 
         def has_spread(rollout: Rollout) -> torch.Tensor:
-            return groups_with_spread(self._baseline(rollout, self.gamma), self.group_size)
+            return groups_with_spread(self._compare(rollout), self.group_size)
 
         assert self.env is not None
         hooks.on_rollout_start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -16,7 +17,6 @@ from grpo_gym.losses import AGGREGATIONS
 NOT_HERE = {
     "vf_coef": "there is no value network, so no value loss to weigh",
     "clip_range_vf": "there is no value network to clip",
-    "gae_lambda": "the baselines of this version compare whole returns",
     "n_steps": "an iteration is n_groups * group_size whole episodes: set those",
     "use_sde": "state-dependent exploration is not part of this agent",
     "sde_sample_freq": "state-dependent exploration is not part of this agent",
@@ -40,6 +40,7 @@ def check(values: Mapping[str, Any]) -> None:
         if values[name] is not None:
             whole(name, values[name], 1)
     number("gamma", values["gamma"], 0.0, 1.0)
+    number("gae_lambda", values["gae_lambda"], 0.0, 1.0)
     number("ent_coef", values["ent_coef"])
     number("max_grad_norm", values["max_grad_norm"], above=True)
     if values["target_kl"] is not None:
@@ -69,7 +70,7 @@ def whole(name: str, value: Any, at_least: int, why: str = "") -> None:
     Raises:
         ValueError: if it is none, or too small.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < at_least:
         raise ValueError(f"{name}={value!r} must be a whole number, at least {at_least}{why and f': {why}'}")
 
 
@@ -79,7 +80,7 @@ def number(name: str, value: Any, low: float = 0.0, high: float = math.inf, abov
     Raises:
         ValueError: if it is none, or outside.
     """
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    good = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if not good or not low <= value <= high or (above and value == low):
         bounds = f"{'above' if above else 'at least'} {low}" + (f", at most {high}" if high < math.inf else "")
         raise ValueError(f"{name}={value!r} must be a finite number, {bounds}")
@@ -91,7 +92,7 @@ def one_of(name: str, value: Any, known: Iterable[str]) -> None:
     Raises:
         ValueError: if it is none of them; the message lists them.
     """
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise ValueError(f"{name}={value!r} is not known; choose from {', '.join(known)}")
 
 

@@ -8,15 +8,33 @@ does not, and returns exactly 0 where there is nothing to be compared with.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from grpo_gym.advantages import returns_to_go
+from grpo_gym.soft_groups import soft_groups
 from grpo_gym.types import Rollout
 
-Baseline = Callable[[Rollout, float], Tensor]
-"""`(rollout, gamma) -> advantages [T, N]`, not scaled, zero where no step was taken."""
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a baseline needs to know besides the episodes.
+
+    Attributes:
+        gamma: discount in [0, 1].
+        gae_lambda: λ in [0, 1], for baselines that estimate the value of a state.
+        flatten: observations `[m, ...]` → `[m, d]`, the same for ever.
+    """
+
+    gamma: float
+    gae_lambda: float = 1.0
+    flatten: Callable[[Tensor], Tensor] = lambda observations: observations.flatten(1).float()
+
+
+Baseline = Callable[[Rollout, Comparison], Tensor]
+"""`(rollout, comparison) -> advantages [T, N]`, not scaled, zero where no step was taken."""
 
 
 def group_mean(returns: Tensor) -> Tensor:
@@ -94,6 +112,44 @@ def live_peers(values: Tensor, mask: Tensor, group_size: int) -> Tensor:
     return advantages.view(n_steps, n_episodes)
 
 
+def shrunk_peers(values: Tensor, mask: Tensor, group_size: int) -> Tensor:
+    """Compare with the live peers of the group, drawn toward the whole batch where those say little.
+
+      b = w·(mean of the k live peers at t) + (1 − w)·(mean of the others in the batch at t)
+      w = k / (k + σ²_within / σ²_between)
+
+    The best linear mixture of the two if starts differ by σ_between and members of a group by σ_within around
+    it; both are estimated once for the iteration, around the batch's mean at each t (one-way random effects).
+    Where starts do not matter, w goes to 0 and no small-group noise is added; where they are all that matters,
+    w goes to 1. See James–Stein shrinkage; for GRPO: arXiv 2511.03710.
+
+    Args:
+        values: see `live_peers`.
+        mask: `[T, N]`.
+        group_size: members of a group, G ≥ 2.
+
+    Returns:
+        `[T, N]`; exactly 0 where all that live at t tie, and where `mask` is False.
+    """
+    n_steps, n_episodes = values.shape
+    shape = (n_steps, n_episodes // group_size, group_size)
+    group, batch = live_peers(values, mask, group_size), live_peers(values, mask, n_episodes)
+    live = mask.view(shape)
+    count = live.sum(dim=2)
+    mean = torch.where(mask, values, 0.0).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+    around = torch.where(mask, values - mean, 0.0).view(shape)
+    centre = around.sum(dim=2) / count.clamp(min=1)
+    n_free = (count - 1).clamp(min=0).sum().clamp(min=1)
+    within = torch.where(live, around - centre[:, :, None], 0.0).square().sum() / n_free
+    several = count > 1
+    excess = torch.where(several, centre.square() - within / count.clamp(min=1), 0.0)
+    between = (excess.sum() / several.sum().clamp(min=1)).clamp(min=0)
+    peers = (count[:, :, None] - 1).clamp(min=0)
+    weight = peers * between / (peers * between + within).clamp(min=1e-12)
+    weight = weight.expand(shape).reshape(n_steps, n_episodes)
+    return weight * group + (1 - weight) * batch
+
+
 def _others_at_t(values: Tensor, live: Tensor) -> Tensor:
     """`values[T, P, G]` minus the mean of the other live members; 0 for a lone one or a tie."""
     count = live.sum(dim=2, keepdim=True)
@@ -101,7 +157,7 @@ def _others_at_t(values: Tensor, live: Tensor) -> Tensor:
     infinity = torch.inf
     low = torch.where(live, values, infinity).amin(dim=2, keepdim=True)
     high = torch.where(live, values, -infinity).amax(dim=2, keepdim=True)
-    return torch.where(live & (count > 1) & (low < high), values - others, 0.0)
+    return torch.where(live & (count > 1) & ~_no_spread(low, high), values - others, 0.0)
 
 
 def _check_group(returns: Tensor) -> None:
@@ -113,31 +169,31 @@ def _check_group(returns: Tensor) -> None:
 
 
 def _tied(returns: Tensor) -> Tensor:
-    return (returns == returns[:, :1]).all(dim=1, keepdim=True)
+    return _no_spread(returns.amin(dim=1, keepdim=True), returns.amax(dim=1, keepdim=True))
 
 
-def _per_episode(rollout: Rollout, gamma: float, compare: Callable[[Tensor], Tensor]) -> Tensor:
+def _no_spread(low: Tensor, high: Tensor) -> Tensor:
+    """Tell where nothing but the rounding of sums lies between the two: the same rewards in another order tie."""
+    rounding = 1e-12 if low.dtype == torch.float64 else 1e-6
+    return high - low <= rounding * torch.maximum(low.abs(), high.abs())
+
+
+def _returns(rollout: Rollout, comparison: Comparison) -> Tensor:
+    return returns_to_go(rollout.rewards, rollout.mask, comparison.gamma)
+
+
+def _per_episode(rollout: Rollout, comparison: Comparison, compare: Callable[[Tensor], Tensor]) -> Tensor:
     """Spread one advantage per episode over all its steps."""
-    returns = returns_to_go(rollout.rewards, rollout.mask, gamma)[0]
-    advantages = compare(returns.view(-1, rollout.group_size)).reshape(-1)
+    advantages = compare(_returns(rollout, comparison)[0].view(-1, rollout.group_size)).reshape(-1)
     return torch.where(rollout.mask, advantages[None, :], 0.0)
 
 
-def _outcome(rollout: Rollout, gamma: float) -> Tensor:
-    return _per_episode(rollout, gamma, group_mean)
-
-
-def _outcome_leave_one_out(rollout: Rollout, gamma: float) -> Tensor:
-    return _per_episode(rollout, gamma, leave_one_out)
-
-
-def _live_peers(rollout: Rollout, gamma: float) -> Tensor:
-    return live_peers(returns_to_go(rollout.rewards, rollout.mask, gamma), rollout.mask, rollout.group_size)
-
-
 BASELINES: dict[str, Baseline] = {
-    "outcome": _outcome,
-    "leave_one_out": _outcome_leave_one_out,
-    "live_peers": _live_peers,
+    "outcome": lambda r, c: _per_episode(r, c, group_mean),
+    "leave_one_out": lambda r, c: _per_episode(r, c, leave_one_out),
+    "batch": lambda r, c: live_peers(_returns(r, c), r.mask, r.mask.shape[1]),
+    "live_peers": lambda r, c: live_peers(_returns(r, c), r.mask, r.group_size),
+    "shrunk": lambda r, c: shrunk_peers(_returns(r, c), r.mask, r.group_size),
+    "soft_groups": lambda r, c: soft_groups(r, c.gamma, c.gae_lambda, c.flatten),
 }
 """Baselines by the name that `GRPO(baseline=...)` takes."""

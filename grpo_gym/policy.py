@@ -71,9 +71,13 @@ class MlpPolicy(nn.Module):
         """Where the weights are."""
         return self.head.linear.weight.device
 
+    def flatten(self, observations: Tensor) -> Tensor:
+        """Flatten observations `[M, ...]` → `[M, d]`, not normalised: the same function for ever."""
+        return preprocess(observations, self.observation_space, self.one_hot_observations)
+
     def preprocess(self, observations: Tensor) -> Tensor:
         """Flatten and normalise observations `[M, ...]` → `[M, d]`; done once for a whole batch."""
-        flat = preprocess(observations, self.observation_space, self.one_hot_observations)
+        flat = self.flatten(observations)
         return flat if self.normalizer is None else self.normalizer.forward(flat)
 
     def forward(self, features: Tensor, action_masks: Tensor | None = None) -> Distribution:
@@ -140,7 +144,8 @@ class MlpPolicy(nn.Module):
         """
         if isinstance(observation, tuple):
             raise ValueError("predict got a tuple: env.reset() returns (observation, info), pass only the observation")
-        array = np.asarray(observation, dtype=self.observation_space.dtype)
+        # a copy: what is read-only or strided is fine for NumPy but not for torch
+        array = np.array(observation, dtype=self.observation_space.dtype)
         shape = self.observation_space.shape or ()
         single = array.shape == shape
         if not single and array.shape[1:] != shape:
@@ -152,6 +157,8 @@ class MlpPolicy(nn.Module):
         masks = None if action_masks is None else np.asarray(action_masks, dtype=np.bool_)
         if masks is not None:
             masks = masks.reshape(len(batch), -1)
+            if not masks.any(axis=1).all():
+                raise ValueError(f"action_masks={action_masks!r} allow nothing; expected at least one legal action")
         noise = None
         if not deterministic:
             if rng is None:
@@ -167,7 +174,7 @@ class MlpPolicy(nn.Module):
     def observe(self, observations: Tensor) -> None:
         """Take the raw observations of a finished rollout into the normaliser, if there is one."""
         if self.normalizer is not None:
-            self.normalizer.update(preprocess(observations, self.observation_space, self.one_hot_observations))
+            self.normalizer.update(self.flatten(observations))
 
 
 POLICIES: dict[str, type[MlpPolicy]] = {"MlpPolicy": MlpPolicy}

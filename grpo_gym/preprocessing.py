@@ -61,11 +61,11 @@ def preprocess(observations: Tensor, space: gym.Space[Any], one_hot: bool = Fals
         return functional.one_hot(observations.long() - int(space.start), int(space.n)).float()
     if isinstance(space, gym.spaces.MultiDiscrete):
         start = torch.as_tensor(space.start, device=observations.device)
-        shifted = (observations.long() - start).flatten(1)
+        shifted = (observations.long() - start).reshape(len(observations), -1)
         sizes = space.nvec.reshape(-1)
         columns = [functional.one_hot(shifted[:, i], int(n)) for i, n in enumerate(sizes)]
         return torch.cat(columns, dim=1).float()
-    flat = observations.flatten(1)
+    flat = observations.reshape(len(observations), -1)
     if isinstance(space, gym.spaces.Box) and one_hot:
         levels = torch.arange(_n_levels(space), device=flat.device, dtype=flat.dtype) + int(space.low.min())
         return (flat[:, :, None] == levels).flatten(1).float()

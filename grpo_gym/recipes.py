@@ -27,7 +27,7 @@ RECIPES: dict[str, Recipe] = {
         50_000,
         {
             "learning_rate": "lin_0.001",
-            "n_groups": 8,
+            "n_groups": 4,
             "group_size": 4,
             "batch_size": 128,
             "n_epochs": 10,

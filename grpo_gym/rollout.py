@@ -93,7 +93,7 @@ def collect(
         ValueError: if an observation or a reward is not finite, or no action is legal; the message names
             the environment, the seed and the step.
     """
-    limit = horizon or (DEFAULT_HORIZON if env.max_episode_steps is None else None)
+    limit = horizon or (None if env.has_time_limit else DEFAULT_HORIZON)
     episodes = EpisodeRecorder(plan, actor.noise_size)
     slots = np.arange(min(env.num_envs, plan.n_episodes))
     playing = np.full(env.num_envs, -1)  # the episode in each slot
@@ -131,6 +131,8 @@ def collect(
             n_started = min(len(finished), plan.n_episodes - next_job)
             restarted = finished[:n_started]
             if n_started:
+                # copies: callbacks may have kept what they were shown
+                observations, masks = observations.copy(), None if masks is None else masks.copy()
                 jobs = np.arange(next_job, next_job + n_started)
                 next_job += n_started
                 playing[slots[restarted]] = jobs

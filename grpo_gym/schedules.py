@@ -19,11 +19,19 @@ class LinearSchedule:
         start: value at the beginning of `learn`.
         end: value from `end_fraction` on.
         end_fraction: share of the training after which the value stays at `end`, in (0, 1].
+
+    Raises:
+        ValueError: if `end_fraction` is outside of it.
     """
 
     start: float
     end: float = 0.0
     end_fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the fraction, which is divided by."""
+        if not 0 < self.end_fraction <= 1:
+            raise ValueError(f"end_fraction={self.end_fraction} must be above 0 and at most 1")
 
     def __call__(self, progress_remaining: float) -> float:
         """Return the value at `progress_remaining`, which falls from 1 to 0."""

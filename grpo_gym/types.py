@@ -103,7 +103,7 @@ class Slots(Protocol):
     num_envs: int
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]
-    max_episode_steps: int | None
+    has_time_limit: bool
     name: str
 
     def start(self, slots: IntArray, seeds: IntArray) -> tuple[Array, BoolArray | None]:

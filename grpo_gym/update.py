@@ -54,8 +54,8 @@ def make_batch(policy: MlpPolicy, rollout: Rollout, advantages: Tensor, aggregat
         observations,
         rollout.actions.to(device),
         rollout.log_probs.to(device),
-        rollout.flat(advantages).to(device),
-        rollout.flat(weights).to(device),
+        rollout.flat(advantages).float().to(device),
+        rollout.flat(weights).float().to(device),
         None if masks is None else masks.to(device),
     )
 

@@ -1,0 +1,185 @@
+"""Soft groups: compare a step with every step of the other episodes, weighted by how alike the states are.
+
+A kernel smoother over the steps of one iteration, in closed form. It is *not* a value network: it has no gradient
+steps, is made anew from each iteration's episodes, and nothing of it is kept for `predict`. It *is* a fitted
+estimate of the state's value under the acting policy, which is why it can bootstrap: it stands between GRPO, whose
+baseline is the mean of a few peers, and PPO, whose baseline is a network trained over the whole run.
+
+Shapes: T longest episode, P groups, G members, N = P·G episodes, M valid steps, d numbers an observation, D random
+features, p = 1 + 2d + D features in all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from grpo_gym.advantages import generalized_advantages, returns_to_go
+from grpo_gym.types import Rollout
+
+FeatureMap = Callable[[Tensor], Tensor]
+
+N_FOLDS = 4
+"""Parts into which the members of each group are dealt; each part is judged by the others alone."""
+
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Ridge parameters tried; the one that predicts the left-out episodes best is taken."""
+
+BANDWIDTHS = (0.5, 1.0, 2.0)
+"""Widths of the kernel, in median distances between states; a third of the features has each."""
+
+N_FEATURES = 255
+"""Random features D: the error of the kernel falls with 1/√D, the cost of the solve grows with D²."""
+
+CLIP = 5.0
+"""Standardised observations are clipped here, so that an outlier does not rule the squares."""
+
+
+def random_fourier_features(x: Tensor, n_features: int = N_FEATURES) -> FeatureMap:
+    """Make a map whose inner products approximate a Gaussian kernel of three widths, plus low-order terms.
+
+      φ(x) = [1, x̄, x̄², √(2/D)·cos(W x̄ + b)],  W ~ N(0, 1/σ²), b ~ U(0, 2π),  x̄ standardised
+
+    σ is the median distance between states (of 512 drawn ones) times each of `BANDWIDTHS`. The frequencies come
+    from a generator with a fixed seed: the same states always give the same map.
+    See Rahimi & Recht 2007, "Random features for large-scale kernel machines".
+
+    Args:
+        x: the states that the map is made for, `[M, d]`.
+        n_features: D.
+
+    Returns:
+        A function `[m, d]` → `[m, p]`.
+    """
+    generator = torch.Generator().manual_seed(0)
+    mean, deviation = x.mean(dim=0), x.std(dim=0, correction=0)
+    deviation = torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation))
+
+    def standardise(y: Tensor) -> Tensor:
+        return ((y - mean) / deviation).clamp(-CLIP, CLIP)
+
+    drawn = standardise(x[torch.randint(len(x), (512,), generator=generator)])
+    distance = torch.pdist(drawn).median().clamp(min=1e-3)
+    widths = distance * torch.tensor(BANDWIDTHS).repeat(-(-n_features // len(BANDWIDTHS)))[:n_features]
+    frequencies = torch.randn(x.shape[1], n_features, generator=generator) / widths
+    phases = 2 * math.pi * torch.rand(n_features, generator=generator)
+
+    def features(y: Tensor) -> Tensor:
+        z = standardise(y)
+        waves = math.sqrt(2.0 / n_features) * torch.cos(z @ frequencies + phases)
+        return torch.cat([torch.ones(len(z), 1), z, z.square(), waves], dim=1)
+
+    return features
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """Ridge regressions of the folds on everything but themselves, for several targets on the same features.
+
+      w₋ₖ = (A₋ₖ + r·M·I)⁻¹ Φ₋ₖᵀ y₋ₖ,  A₋ₖ = Φ₋ₖᵀΦ₋ₖ,  V̂(s) = φ(s)·w₋ₖ for s in fold k
+
+    V̂(s) = Σᵢ cᵢ(s)·yᵢ is a weighted mean of the *other* folds' targets: no step sees its own return.
+
+    Attributes:
+        features: Φ, `[M, p]`; the first is constant.
+        fold: part of each row, `[M]`, in 0…K−1.
+        factors: Cholesky factors of A₋ₖ + r·M·I, `[R, K, p, p]`, float64.
+    """
+
+    features: Tensor
+    fold: Tensor
+    factors: Tensor
+
+    @staticmethod
+    def of(features: Tensor, fold: Tensor, n_folds: int, ridges: Sequence[float]) -> CrossFit:
+        """Factorise once; every target is then solved for cheaply."""
+        grams = torch.stack([features[fold == k].T @ features[fold == k] for k in range(n_folds)]).double()
+        others = grams.sum(dim=0) - grams
+        # the constant is hardly penalised: it is the plain mean of the peers, to which the rest is added
+        penalty = torch.eye(features.shape[1], dtype=torch.float64)
+        penalty[0, 0] = 1e-3
+        scaled = len(features) * torch.tensor(ridges, dtype=torch.float64)[:, None, None, None]
+        return CrossFit(features, fold, torch.linalg.cholesky(others + scaled * penalty))
+
+    def solve(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Fit the targets `[M]`, with the ridge that predicts left-out rows best.
+
+        Returns:
+            Predictions `[M]`, each by the folds that do not contain it, and the folds' weights `[K, p]`.
+        """
+        n_folds = self.factors.shape[1]
+        # what is common to all is no matter of likeness
+        mean = targets.mean()
+        centred = targets - mean
+        sums = torch.stack([self.features[self.fold == k].T @ centred[self.fold == k] for k in range(n_folds)]).double()
+        others = (sums.sum(dim=0) - sums)[None, :, :, None].expand(len(self.factors), -1, -1, -1)
+        weights = torch.cholesky_solve(others, self.factors)[..., 0].to(self.features.dtype)
+        weights[..., 0] += mean
+        predictions = torch.stack([self.predict(w, self.features, self.fold) for w in weights])
+        best = int((predictions - targets).square().mean(dim=1).argmin())
+        return predictions[best], weights[best]
+
+    @staticmethod
+    def predict(weights: Tensor, features: Tensor, fold: Tensor) -> Tensor:
+        """Predict rows `[m, p]` of the given folds `[m]` by `weights[fold]`: `[m]`."""
+        return (features @ weights.T).gather(1, fold[:, None])[:, 0]
+
+
+def soft_group_values(rollout: Rollout, gamma: float, flatten: FeatureMap) -> tuple[Tensor, Tensor]:
+    """Estimate the value of every state that was visited from the episodes that it is not part of.
+
+    Folds are dealt by member: the peers of an episode from the same seed, who know its start best, all but its
+    fold's stay in. An episode that was truncated has a tail that nobody saw; it is bootstrapped from a first fit.
+
+    Args:
+        rollout: N ≥ 2 episodes.
+        gamma: discount.
+        flatten: observations `[m, ...]` → `[m, d]`.
+
+    Returns:
+        V̂ of each step `[T, N]`, zero where none was taken, and of what was seen last, `[N]`, zero where the
+        episode terminated.
+    """
+    mask, lengths, group_size = rollout.mask, rollout.lengths, rollout.group_size
+    n_episodes = mask.shape[1]
+    n_folds = min(N_FOLDS, group_size)
+    fold_of_episode = torch.arange(n_episodes) % group_size % n_folds
+    x = flatten(rollout.observations)
+    to_features = random_fourier_features(x)
+    fit = CrossFit.of(to_features(x), fold_of_episode.repeat_interleave(lengths), n_folds, RIDGES)
+    last = to_features(flatten(rollout.final_observations))
+    tail = torch.zeros(n_episodes)
+    for _ in range(2 if bool(rollout.truncated.any()) else 1):
+        rewards = rollout.rewards.clone()
+        rewards[lengths - 1, torch.arange(n_episodes)] += gamma * tail
+        targets = rollout.flat(returns_to_go(rewards, mask, gamma)).to(x.dtype)
+        values, weights = fit.solve(targets)
+        tail = torch.where(rollout.truncated, CrossFit.predict(weights, last, fold_of_episode), 0.0)
+    padded = torch.zeros(mask.T.shape)
+    padded[mask.T] = values
+    return padded.T, tail
+
+
+def soft_groups(rollout: Rollout, gamma: float, gae_lambda: float, flatten: FeatureMap) -> Tensor:
+    """Compare λ-returns with the soft group's estimate of the state.
+
+      δₜ = rₜ + γ V̂(sₜ₊₁) − V̂(sₜ),  Âₜ = Σ_k (γλ)ᵏ δₜ₊ₖ
+
+    λ = 1 compares whole returns and is unbiased whatever V̂ is, but for the tail of truncated episodes; a smaller λ
+    trusts V̂ more and the dice less. See Schulman et al. 2015 (arXiv 1506.02438).
+
+    Args:
+        rollout: N ≥ 2 episodes.
+        gamma: discount.
+        gae_lambda: λ in [0, 1].
+        flatten: observations `[m, ...]` → `[m, d]`.
+
+    Returns:
+        `[T, N]`, zero where no step was taken; exactly 0 where no reward differs from any other.
+    """
+    values, tail = soft_group_values(rollout, gamma, flatten)
+    return generalized_advantages(rollout.rewards, rollout.mask, values, tail, gamma, gae_lambda)
