@@ -121,7 +121,9 @@ def group_spread(returns: Tensor, group_size: int) -> Tensor:
     Returns:
         `[P]`, in reward units; 0 where all members tie.
     """
-    return returns.view(-1, group_size).std(dim=1, correction=0)
+    grouped = returns.double().view(-1, group_size)
+    tied = grouped.amax(dim=1) == grouped.amin(dim=1)
+    return torch.where(tied, 0.0, grouped.std(dim=1, correction=0))
 
 
 def groups_with_spread(advantages: Tensor, group_size: int) -> Tensor:

@@ -54,7 +54,8 @@ class GRPO:
             that step), "outcome" (the group's mean return), "leave_one_out" (the mean of the others' returns),
             or "soft_groups" (all steps of the other episodes, by how alike the states are).
         scale_rewards: divide advantages by their deviation over the "group", the "batch", or "none".
-        aggregation: how steps weigh in the loss: "step" (alike), "trajectory" (each episode alike), "constant".
+        aggregation: how steps weigh in the loss: "step" (alike), "trajectory" (each episode alike), "constant"
+            (their sum divided by the number of episodes times `max_episode_steps`, which must be given).
         clip_range: how far the probability ratio may move; number or schedule.
         clip_range_high: the upper side, if it differs (DAPO's clip-higher).
         ent_coef: weight of the exact entropy bonus.
@@ -151,7 +152,7 @@ class GRPO:
         optimizer_class = kwargs.pop("optimizer_class", torch.optim.Adam)
         optimizer_kwargs = kwargs.pop("optimizer_kwargs", {"eps": 1e-5} if optimizer_class is torch.optim.Adam else {})
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(self._plan_rng.integers(2**31)))
+            torch.manual_seed(self._weight_seed)
             self.policy = self.policy_class(
                 self.observation_space,
                 self.action_space,
@@ -172,9 +173,10 @@ class GRPO:
         """
         if seed is not None:
             arguments.whole("seed", seed, 0)
-        streams = np.random.SeedSequence(seed).spawn(3)
+        streams = np.random.SeedSequence(seed).spawn(4)
         self._plan_rng, self._predict_rng = (np.random.default_rng(stream) for stream in streams[:2])
         self._update_generator = torch.Generator().manual_seed(int(streams[2].generate_state(1)[0]))
+        self._weight_seed = int(streams[3].generate_state(1)[0])
 
     def learn(
         self,
@@ -198,6 +200,7 @@ class GRPO:
         Returns:
             This agent.
         """
+        arguments.whole("log_interval", log_interval, 1)
         hooks = self._start_learning(total_timesteps, callback, tb_log_name, reset_num_timesteps, progress_bar)
         try:
             hooks.on_training_start({"self": self, "total_timesteps": self._total_timesteps}, globals())
@@ -218,6 +221,7 @@ class GRPO:
                         select_groups(rollout, kept),
                         advantages[:, kept.repeat_interleave(self.group_size)],
                         self.aggregation,
+                        self.max_episode_steps,
                     )
                     metrics = update(self.policy, self.optimizer, batch, settings, self._update_generator)
                 self.policy.observe(rollout.observations)
@@ -390,6 +394,9 @@ class GRPO:
             ValueError: if its spaces differ; both are named.
         """
         slots = make_slots(env, self.n_envs)
+        if not hasattr(self, "policy"):  # made without an environment: this one's spaces are the agent's
+            self.observation_space, self.action_space = slots.observation_space, slots.action_space
+            self._setup_model()
         check_spaces(slots, self.observation_space, self.action_space, "the agent was made for")
         if self.env is not None:
             self.env.close()
@@ -467,7 +474,7 @@ class GRPO:
         given = {**(custom_objects or {}), **kwargs}
         stored = stored_arguments(checkpoint, given, path)
         agent = cls(env=env, device=device, _init_setup_model=False, **stored)
-        restore(agent, checkpoint, path)
+        restore(agent, checkpoint, path, new_seed="seed" in given)
         return agent
 
 

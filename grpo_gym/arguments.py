@@ -48,6 +48,8 @@ def check(values: Mapping[str, Any]) -> None:
     one_of("baseline", values["baseline"], BASELINES)
     one_of("scale_rewards", values["scale_rewards"], SCALES)
     one_of("aggregation", values["aggregation"], AGGREGATIONS)
+    if values["aggregation"] == "constant" and values["max_episode_steps"] is None:
+        raise ValueError("aggregation='constant' divides by a fixed length: set max_episode_steps")
 
 
 def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the words after `grpo-gym`; those of the process if None.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    env = next((word for word in words[1:] if not word.startswith("-")), "") if words[:1] == ["train"] else ""
+    env = next((word for word in words if find(word)), "") if words[:1] == ["train"] else ""
     commands = {"train": _train_command(env), "evaluate": evaluate, "play": play, "recipes": recipes}
     try:
         tyro.extras.subcommand_cli_from_dict(commands, prog="grpo-gym", args=words, description=__doc__)

@@ -154,9 +154,14 @@ class MlpPolicy(nn.Module):
                 f"{('n', *shape)} for a batch (observation space {self.observation_space})"
             )
         batch = array[None] if single else array
+        if not np.isfinite(batch).all():
+            raise ValueError(f"predict got an observation that is not finite: {observation!r}")
         masks = None if action_masks is None else np.asarray(action_masks, dtype=np.bool_)
         if masks is not None:
             masks = masks.reshape(len(batch), -1)
+            n_actions = self.head.linear.out_features
+            if masks.shape[1] != n_actions:
+                raise ValueError(f"action_masks have {masks.shape[1]} entries an observation, expected {n_actions}")
             if not masks.any(axis=1).all():
                 raise ValueError(f"action_masks={action_masks!r} allow nothing; expected at least one legal action")
         noise = None
@@ -174,7 +179,7 @@ class MlpPolicy(nn.Module):
     def observe(self, observations: Tensor) -> None:
         """Take the raw observations of a finished rollout into the normaliser, if there is one."""
         if self.normalizer is not None:
-            self.normalizer.update(self.flatten(observations))
+            self.normalizer.update(self.flatten(observations).to(self.device))
 
 
 POLICIES: dict[str, type[MlpPolicy]] = {"MlpPolicy": MlpPolicy}

@@ -19,7 +19,7 @@ def rollout_stats(rollout: Rollout, tied_share: float) -> dict[str, float]:
         rollout: the episodes.
         tied_share: groups without spread, as a share of all that were played.
     """
-    returns = rollout.rewards.sum(dim=0)
+    returns = rollout.rewards.double().sum(dim=0)
     n_live = rollout.mask.view(len(rollout.mask), -1, rollout.group_size).sum(dim=2, keepdim=True)
     lone = (rollout.mask.view(len(rollout.mask), -1, rollout.group_size) & (n_live == 1)).sum()
     return {

@@ -179,7 +179,11 @@ def soft_groups(rollout: Rollout, gamma: float, gae_lambda: float, flatten: Feat
         flatten: observations `[m, ...]` → `[m, d]`.
 
     Returns:
-        `[T, N]`, zero where no step was taken; exactly 0 where no reward differs from any other.
+        `[T, N]`, zero where no step was taken; exactly 0 if all episodes are equally
+        long and no reward differs from any other.
     """
+    rewards = rollout.rewards[rollout.mask]
+    if bool((rollout.lengths == rollout.lengths[0]).all()) and bool((rewards == rewards[0]).all()):
+        return torch.zeros(rollout.mask.shape)  # a fit of nothing would be noise, and scaled up
     values, tail = soft_group_values(rollout, gamma, flatten)
     return generalized_advantages(rollout.rewards, rollout.mask, values, tail, gamma, gae_lambda)

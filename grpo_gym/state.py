@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
 
 NOT_STORED = ("policy", "env", "device", "tensorboard_log", "_init_setup_model")
 """Constructor arguments that belong to the machine or are stored elsewhere in the file."""
+
+PARTS = (
+    "policy",
+    "arguments",
+    "observation_space",
+    "action_space",
+    "counters",
+    "episodes",
+    "successes",
+    "generators",
+)
+"""Entries of a checkpoint's data, all of them needed."""
 
 COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_iterations", "_current_progress_remaining")
 
@@ -59,6 +72,9 @@ def stored_arguments(checkpoint: Checkpoint, given: Mapping[str, Any], path: obj
         ValueError: if one was a function or a class that could not be written, and is not given;
             or if `policy_kwargs` are given that are not the stored ones.
     """
+    missing = [name for name in PARTS if name not in checkpoint.data]
+    if missing:
+        raise ValueError(f"{path}: {', '.join(missing)} missing, expected {', '.join(PARTS)}: no agent of this package")
     stored = {"policy": checkpoint.data["policy"], **checkpoint.data["arguments"]}
     decoded = {name: given[name] if name in given else decode_value(value, name) for name, value in stored.items()}
     decoded.update({name: value for name, value in given.items() if name not in stored})
@@ -74,8 +90,10 @@ def stored_arguments(checkpoint: Checkpoint, given: Mapping[str, Any], path: obj
     return decoded
 
 
-def restore(agent: GRPO, checkpoint: Checkpoint, path: object) -> None:
+def restore(agent: GRPO, checkpoint: Checkpoint, path: object, new_seed: bool = False) -> None:
     """Bring a newly made agent, without a network yet, to where the stored one stood.
+
+    With `new_seed`, its random streams stay as its own seed started them.
 
     Raises:
         ValueError: if the agent's environment has other spaces, or the weights do not fit.
@@ -92,6 +110,8 @@ def restore(agent: GRPO, checkpoint: Checkpoint, path: object) -> None:
         setattr(agent, name, checkpoint.data["counters"][name])
     agent.ep_info_buffer.extend(decode_value(checkpoint.data["episodes"], "episodes"))
     agent.ep_success_buffer.extend(decode_value(checkpoint.data["successes"], "successes"))
+    if new_seed:
+        return
     agent._plan_rng.bit_generator.state = checkpoint.data["generators"]["plan"]
     agent._predict_rng.bit_generator.state = checkpoint.data["generators"]["predict"]
     agent._update_generator.set_state(checkpoint.streams["update"].to(torch.uint8).cpu())
@@ -112,7 +132,7 @@ def check_spaces(env: Slots, observation_space: Any, action_space: Any, belongs:
 def set_parameters(
     policy: torch.nn.Module, optimizer: torch.optim.Optimizer, given: dict[str, Any], exact_match: bool = True
 ) -> None:
-    """Load state dicts named "policy" and "policy.optimizer", in place.
+    """Load state dicts named "policy" and "policy.optimizer", in place and both or neither.
 
     Raises:
         ValueError: if names or shapes do not fit.
@@ -120,10 +140,13 @@ def set_parameters(
     known = ("policy", "policy.optimizer")
     if set(given) - set(known) or (exact_match and set(given) != set(known)):
         raise ValueError(f"the parameters are named {sorted(given)}, expected {list(known)}")
+    before = copy.deepcopy((policy.state_dict(), optimizer.state_dict()))
     try:
         if "policy" in given:
             policy.load_state_dict(given["policy"], strict=exact_match)
         if "policy.optimizer" in given:
             optimizer.load_state_dict(given["policy.optimizer"])
     except (RuntimeError, ValueError, KeyError) as error:
+        policy.load_state_dict(before[0])
+        optimizer.load_state_dict(before[1])
         raise ValueError(f"the parameters do not fit this agent's network: {error}") from error

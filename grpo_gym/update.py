@@ -37,7 +37,9 @@ class UpdateSettings:
     target_kl: float | None = None
 
 
-def make_batch(policy: MlpPolicy, rollout: Rollout, advantages: Tensor, aggregation: str) -> Batch:
+def make_batch(
+    policy: MlpPolicy, rollout: Rollout, advantages: Tensor, aggregation: str, horizon: int | None = None
+) -> Batch:
     """Flatten a rollout into what the update sees, on the policy's device.
 
     Args:
@@ -45,8 +47,9 @@ def make_batch(policy: MlpPolicy, rollout: Rollout, advantages: Tensor, aggregat
         rollout: M steps, all of them to be learned from.
         advantages: `[T, N]`.
         aggregation: see `losses.aggregation_weights`.
+        horizon: see there too.
     """
-    weights = aggregation_weights(rollout.mask, aggregation)
+    weights = aggregation_weights(rollout.mask, aggregation, horizon)
     masks, device = rollout.action_masks, policy.device
     with torch.no_grad():
         observations = policy.preprocess(rollout.observations.to(device))

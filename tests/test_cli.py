@@ -2,7 +2,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-import grpo_envs  # noqa: F401 registers the environments
+import gymnasium as gym
 import pytest
 import torch
 
@@ -165,9 +165,31 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"(default: {CARTPOLE.arguments['gamma']})" in said
 
 
-def test_arguments_of_the_environment_are_passed_on() -> None:
-    main(["train", BATTLESHIP, *FEW, "--env-kwargs", "{'placement': 'top_left'}"])
-    assert GRPO.load("runs/grpo-Battleship-v0").num_timesteps >= 40
+def test_arguments_of_the_environment_are_passed_on(
+    untrained: list[tuple[GRPO, float, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+    make = gym.make
+
+    def watch(env_id: str, **kwargs: Any) -> Any:
+        made.append(kwargs)
+        return make(env_id, **kwargs)
+
+    monkeypatch.setattr(gym, "make", watch)
+    main(["train", BATTLESHIP, "--env-kwargs", "{'placement': 'top_left'}"])
+    trained_in: Any = untrained[0][0].get_env()
+    assert trained_in.env.spec.kwargs["placement"] == "top_left"
+    assert [kwargs["placement"] for kwargs in made] == ["top_left"] * len(made)  # for the score
+    assert made
+
+
+def test_the_score_of_train_is_that_of_greedy_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["train", BATTLESHIP, *FEW, "--output", "mine"])
+    score = next(line for line in capsys.readouterr().out.splitlines() if "score" in line)
+    main(["evaluate", "mine", BATTLESHIP])
+    assert capsys.readouterr().out == f"{score}\n"
+    main(["evaluate", "mine", BATTLESHIP, "--stochastic"])
+    assert capsys.readouterr().out != f"{score}\n"
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_masks_reach_the_policy_and_finished_episodes_leave_the_batch(monkeypatc
 
 
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"no learner 'pp0': choose from ppo, a2c, ars"):
+    with pytest.raises(ValueError, match=r"no learner 'pp0': choose from grpo, ppo, a2c, ars"):
         learners.load("pp0")
     with pytest.raises(ValueError, match=r"no task 'CartPole': choose from CartPole-v1, "):
         tasks.find("CartPole")
