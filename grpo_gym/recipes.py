@@ -26,11 +26,11 @@ RECIPES: dict[str, Recipe] = {
     "CartPole-v1": Recipe(
         50_000,
         {
-            "learning_rate": "lin_0.001",
+            "learning_rate": "lin_0.0007",
             "n_groups": 4,
             "group_size": 4,
             "batch_size": 128,
-            "n_epochs": 10,
+            "n_epochs": 20,
             "gamma": 0.98,
         },
     ),
