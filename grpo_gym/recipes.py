@@ -34,6 +34,20 @@ RECIPES: dict[str, Recipe] = {
             "gamma": 0.98,
         },
     ),
+    "LunarLander-v3": Recipe(
+        500_000,
+        {
+            "learning_rate": "lin_0.001",
+            "n_groups": 4,
+            "group_size": 4,
+            "batch_size": 256,
+            "n_epochs": 10,
+            "gamma": 0.995,
+            "gae_lambda": 0.95,
+            "baseline": "soft_groups",
+            "normalize_observations": True,
+        },
+    ),
     # the reward comes once, at the end: gamma 1, and many boards an iteration rather than many passes
     "grpo/Battleship-v0": Recipe(
         1_500_000,

@@ -8,6 +8,8 @@ from grpo_gym.recipes import RECIPES, find
 
 @pytest.mark.parametrize("env_id", RECIPES)
 def test_a_recipe_makes_an_agent(env_id: str) -> None:
+    if env_id.startswith("LunarLander"):
+        pytest.importorskip("Box2D", reason="needs the extra box2d")
     arguments = recipe(env_id)
     agent = GRPO("MlpPolicy", env_id, **arguments)
     assert {name: getattr(agent, name) for name in arguments} == arguments
@@ -34,5 +36,5 @@ def test_a_module_before_the_id_makes_no_difference() -> None:
 
 def test_an_environment_without_a_recipe_is_told_which_have_one() -> None:
     assert find("Acrobot-v1") is None
-    with pytest.raises(KeyError, match=r"no recipe for 'Acrobot-v1', only for CartPole-v1, grpo/Battleship-v0"):
+    with pytest.raises(KeyError, match=r"no recipe for 'Acrobot-v1', only for CartPole-v1, .*grpo/Battleship-v0"):
         recipe("Acrobot-v1")
