@@ -70,7 +70,7 @@ RECIPES: dict[str, Recipe] = {
             "group_size": 32,
             "batch_size": 800,
             "gamma": 0.5,
-            "ent_coef": 0.05,
+            "ent_coef": 0.1,
         },
     ),
 }
