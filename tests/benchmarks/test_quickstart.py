@@ -15,6 +15,8 @@ from grpo_gym.recipes import RECIPES
 
 # --- the whole program, with little training -------------------------------------------------------------------
 
+TRAINED = ("CartPole-v1", "grpo/Battleship-v0", "grpo/DynamicBandit-v0")
+
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
@@ -40,7 +42,7 @@ def test_there_is_a_tensorboard_run_of_each_environment(ran: tuple[Path, str]) -
 
 def test_the_agents_are_saved_with_their_recipes(ran: tuple[Path, str]) -> None:
     assert len(list(ran[0].glob("*.zip"))) == 3
-    for env_id in RECIPES:
+    for env_id in TRAINED:
         agent = GRPO.load(ran[0] / env_id.replace("/", "-"))
         assert {name: getattr(agent, name) for name in recipe(env_id)} == recipe(env_id)
         assert agent.num_timesteps >= 0.002 * RECIPES[env_id].total_timesteps
@@ -48,7 +50,7 @@ def test_the_agents_are_saved_with_their_recipes(ran: tuple[Path, str]) -> None:
 
 def test_the_table_has_every_environment_with_what_to_compare_it_with(ran: tuple[Path, str]) -> None:
     lines = ran[1].splitlines()
-    assert all(any(line.startswith(f"{env_id}  ") for line in lines) for env_id in RECIPES)
+    assert all(any(line.startswith(f"{env_id}  ") for line in lines) for env_id in TRAINED)
     for value, name in [
         ("500.000", "limit, and SB3 PPO (zoo) after 100k steps"),
         ("475.000", "solved"),
