@@ -126,14 +126,16 @@ def group_spread(returns: Tensor, group_size: int) -> Tensor:
     return torch.where(tied, 0.0, grouped.std(dim=1, correction=0))
 
 
-def groups_with_spread(advantages: Tensor, group_size: int) -> Tensor:
+def groups_with_spread(advantages: Tensor, groups: Tensor) -> Tensor:
     """Tell which groups teach anything: those in which some advantage is not 0.
 
     Args:
         advantages: `[T, N]`, exactly 0 where all that is compared ties.
-        group_size: members of a group, G.
+        groups: the group of each trajectory, `[N]`, in 0…P−1.
 
     Returns:
         `[P]`, bool.
     """
-    return (advantages != 0).any(dim=0).view(-1, group_size).any(dim=1)
+    teaches = (advantages != 0).any(dim=0)
+    n_groups = int(groups.max()) + 1
+    return torch.zeros(n_groups, dtype=torch.bool).index_put_((groups[teaches],), torch.tensor(True))

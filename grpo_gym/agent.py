@@ -18,25 +18,29 @@ from grpo_gym.baselines import BASELINES, Comparison
 from grpo_gym.callbacks import BaseCallback, CallbackList, as_callback
 from grpo_gym.checkpoint import read_checkpoint, write_checkpoint
 from grpo_gym.episodes import select_groups
-from grpo_gym.groups import plan
+from grpo_gym.groups import LARGEST_NOISE_SEED, EndlessQueue, Queue, plan
 from grpo_gym.logger import Logger, configure, open_run
 from grpo_gym.policy import POLICIES, MlpPolicy
 from grpo_gym.progress import ProgressBarCallback
 from grpo_gym.reports import episode_stats, rollout_stats, update_stats
-from grpo_gym.rollout import Played, collect_groups, warn_of_unequal_starts
+from grpo_gym.rollout import Collector, Played, collect_groups, warn_of_unequal_starts
 from grpo_gym.schedules import as_schedule
 from grpo_gym.state import check_spaces, checkpoint_of, restore, set_parameters, stored_arguments
-from grpo_gym.types import Rollout, Schedule, Slots
+from grpo_gym.types import Batch, Rollout, Schedule, Slots
 from grpo_gym.update import UpdateSettings, make_batch, update
 from grpo_gym.vec import EnvLike, make_slots
+
+ADAM = {"eps": 1e-5, "fused": True}
+"""Arguments of the optimiser: all its arithmetic in one call, a fifth of a small network's whole update."""
 
 
 class GRPO:
     """Group Relative Policy Optimization for Gymnasium environments: no critic, a group to compare with.
 
-    Each iteration plays `n_groups` groups of `group_size` whole episodes. All members of a group are reset to
-    the same seed and differ only in the actions they draw, so that what one earns more than its peers is due
-    to its actions. See Shao et al. 2024 (arXiv 2402.03300), and `baselines` for what is compared with what.
+    Each iteration plays `n_groups` groups of `group_size` episodes, whole ones unless `n_steps` says otherwise. All
+    members of a group are reset to the same seed and differ only in the actions they draw, so that what one earns
+    more than its peers is due to its actions. See Shao et al. 2024 (arXiv 2402.03300), and `baselines` for what is
+    compared with what.
 
     Args:
         policy: "MlpPolicy", or a class with its constructor and methods.
@@ -45,6 +49,9 @@ class GRPO:
         learning_rate: a number, "lin_X" (X to 0 in a straight line), or a function of the progress remaining.
         n_groups: groups P an iteration. More: steadier gradients, fewer updates for the same steps.
         group_size: members G of a group. More: a better baseline, fewer different starts.
+        n_steps: cut episodes after so many steps of each environment, update, and go on with them: many small
+            updates where episodes are long. None: whole episodes. Only for baselines that estimate the value of a
+            state ("soft_groups"); then `n_groups * group_size` environments play all the time.
         batch_size: rows of a minibatch; None for the whole iteration at once.
         n_epochs: passes over an iteration's steps.
         gamma: discount in [0, 1].
@@ -85,6 +92,7 @@ class GRPO:
         learning_rate: float | str | Schedule = 1e-3,
         n_groups: int = 4,
         group_size: int = 8,
+        n_steps: int | None = None,
         batch_size: int | None = 256,
         n_epochs: int = 4,
         gamma: float = 0.99,
@@ -113,7 +121,8 @@ class GRPO:
         arguments.refuse_unknown(unknown, ARGUMENTS)
         self.policy_class = _find_policy(policy)
         self.learning_rate, self.clip_range, self.clip_range_high = learning_rate, clip_range, clip_range_high
-        self.n_groups, self.group_size, self.batch_size, self.n_epochs = n_groups, group_size, batch_size, n_epochs
+        self.n_groups, self.group_size, self.n_steps = n_groups, group_size, n_steps
+        self.batch_size, self.n_epochs = batch_size, n_epochs
         self.gamma, self.gae_lambda = gamma, gae_lambda
         self.ent_coef, self.max_grad_norm, self.target_kl = ent_coef, max_grad_norm, target_kl
         self.baseline, self.scale_rewards, self.aggregation = baseline, scale_rewards, aggregation
@@ -135,11 +144,13 @@ class GRPO:
         self.ep_success_buffer: deque[float] = deque(maxlen=stats_window_size)
         self._logger: Logger | None = None
         self._custom_logger = self._warned_of_starts = False
+        self.n_envs = n_envs or n_groups * group_size
         self.env: Slots | None = None
+        self._queue: EndlessQueue | None = None
         if env is not None:
-            self.env = make_slots(env, n_envs or n_groups * group_size)
-            self.observation_space, self.action_space = self.env.observation_space, self.env.action_space
-        self.n_envs = self.env.num_envs if self.env else n_envs or n_groups * group_size
+            slots = make_slots(env, self.n_envs)
+            self._use(slots)
+            self.observation_space, self.action_space = slots.observation_space, slots.action_space
         if verbose >= 1:
             print(f"Using {self.device} device")
         if _init_setup_model and env is not None:
@@ -150,7 +161,7 @@ class GRPO:
         self.set_random_seed(self.seed)
         kwargs = dict(self.policy_kwargs)
         optimizer_class = kwargs.pop("optimizer_class", torch.optim.Adam)
-        optimizer_kwargs = kwargs.pop("optimizer_kwargs", {"eps": 1e-5} if optimizer_class is torch.optim.Adam else {})
+        optimizer_kwargs = kwargs.pop("optimizer_kwargs", ADAM if optimizer_class is torch.optim.Adam else {})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._weight_seed)
             self.policy = self.policy_class(
@@ -207,27 +218,20 @@ class GRPO:
             while self.num_timesteps < self._total_timesteps:
                 settings = self._settings()
                 started = time.perf_counter()
-                rollout, tied_share = self._collect(hooks)
-                collected = time.perf_counter()
-                if rollout is None:
+                iteration = self._collect(hooks)
+                if iteration is None:
                     break
-                advantages = self._advantages(rollout)
-                kept = groups_with_spread(advantages, self.group_size)
-                compared = time.perf_counter()
+                rollout, advantages, tied_share = iteration
+                collected = time.perf_counter()
                 metrics: dict[str, float] = {}
-                if bool(kept.any()):
-                    batch = make_batch(
-                        self.policy,
-                        select_groups(rollout, kept),
-                        advantages[:, kept.repeat_interleave(self.group_size)],
-                        self.aggregation,
-                        self.max_episode_steps,
-                    )
+                if bool((advantages != 0).any()):
+                    batch = self._make_batch(rollout, advantages)
                     metrics = update(self.policy, self.optimizer, batch, settings, self._update_generator)
                 self.policy.observe(rollout.observations)
                 self._iterations += 1
                 self._n_updates += int(metrics.pop("n_updates", 0))
-                seconds = (collected - started, compared - collected, time.perf_counter() - compared)
+                comparing = self._seconds_comparing
+                seconds = (collected - started - comparing, comparing, time.perf_counter() - collected)
                 self._report(rollout, tied_share, metrics, settings, seconds, dump=self._iterations % log_interval == 0)
         finally:
             hooks.on_training_end()
@@ -274,14 +278,24 @@ class GRPO:
             target_kl=self.target_kl,
         )
 
-    def _advantages(self, rollout: Rollout) -> torch.Tensor:
-        return scale(self._compare(rollout), rollout.mask, self.group_size, self.scale_rewards)
-
     def _compare(self, rollout: Rollout) -> torch.Tensor:
-        return self._baseline(rollout, Comparison(self.gamma, self.gae_lambda, self.policy.flatten))
+        started = time.perf_counter()
+        advantages = self._baseline(rollout, Comparison(self.gamma, self.gae_lambda, self.policy.flatten))
+        self._seconds_comparing += time.perf_counter() - started
+        return advantages
 
-    def _collect(self, hooks: BaseCallback) -> tuple[Rollout | None, float]:
-        """Play an iteration; the rollout is None if a callback ended it."""
+    def _make_batch(self, rollout: Rollout, advantages: torch.Tensor) -> Batch:
+        """Scale the advantages, and leave out groups that teach nothing."""
+        advantages = scale(advantages, rollout.mask, self.group_size, self.scale_rewards)
+        kept = groups_with_spread(advantages, rollout.groups)
+        teaching, advantages = select_groups(rollout, kept), advantages[:, kept[rollout.groups]]
+        return make_batch(self.policy, teaching, advantages, self.aggregation, self.max_episode_steps)
+
+    def _collect(self, hooks: BaseCallback) -> tuple[Rollout, torch.Tensor, float] | None:
+        """Play an iteration: its trajectories, their advantages, the share of groups that tied.
+
+        None if a callback ended it.
+        """
 
         def on_step(played: Played) -> bool:
             self.num_timesteps += played.step.n_steps
@@ -293,26 +307,25 @@ class GRPO:
             hooks.update_locals(played.as_locals())
             return hooks.on_step()
 
-        def has_spread(rollout: Rollout) -> torch.Tensor:
-            return groups_with_spread(self._compare(rollout), self.group_size)
+        actor = self.policy.actor()
 
-        assert self.env is not None
+        def play(n_groups: int) -> Rollout | None:
+            if self.n_steps is None:
+                queue: Queue = plan(self._plan_rng, n_groups, self.group_size).queue()
+            else:
+                self._queue = queue = self._queue or EndlessQueue(
+                    int(self._plan_rng.integers(LARGEST_NOISE_SEED)), n_groups, self.group_size
+                )
+            return self._collector.collect(actor, queue, self.n_steps, on_step)
+
         hooks.on_rollout_start()
-        rollout, tied_share = collect_groups(
-            self.env,
-            self.policy,
-            lambda n_groups: plan(self._plan_rng, n_groups, self.group_size),
-            self.n_groups,
-            has_spread,
-            self.max_resamples,
-            self.max_episode_steps,
-            on_step,
-        )
-        if rollout is not None:
+        self._seconds_comparing = 0.0
+        iteration = collect_groups(play, self.n_groups, self._compare, self.max_resamples)
+        if iteration is not None:
             hooks.on_rollout_end()
             if not self._warned_of_starts:
-                self._warned_of_starts = warn_of_unequal_starts(rollout, self.env.name)
-        return rollout, tied_share
+                self._warned_of_starts = warn_of_unequal_starts(iteration[0], self._collector.env.name)
+        return iteration
 
     def _report(
         self,
@@ -400,7 +413,17 @@ class GRPO:
         check_spaces(slots, self.observation_space, self.action_space, "the agent was made for")
         if self.env is not None:
             self.env.close()
+        self._use(slots)
+
+    def _use(self, slots: Slots) -> None:
+        """Play in these slots from now on."""
+        if self.n_steps is not None and slots.num_envs != self.n_groups * self.group_size:
+            raise ValueError(
+                f"{slots.name} has {slots.num_envs} environments, but with n_steps each plays all the time and is one "
+                f"member of one group: expected n_groups * group_size = {self.n_groups * self.group_size} of them"
+            )
         self.env, self.n_envs, self._warned_of_starts = slots, slots.num_envs, False
+        self._collector, self._queue = Collector(slots, self.max_episode_steps), None
 
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """Return the state dicts of "policy" and "policy.optimizer"."""

@@ -11,13 +11,12 @@ from typing import Any
 import torch
 
 from grpo_gym.advantages import SCALES
-from grpo_gym.baselines import BASELINES
+from grpo_gym.baselines import BASELINES, BOOTSTRAPPING
 from grpo_gym.losses import AGGREGATIONS
 
 NOT_HERE = {
     "vf_coef": "there is no value network, so no value loss to weigh",
     "clip_range_vf": "there is no value network to clip",
-    "n_steps": "an iteration is n_groups * group_size whole episodes: set those",
     "use_sde": "state-dependent exploration is not part of this agent",
     "sde_sample_freq": "state-dependent exploration is not part of this agent",
     "normalize_advantage": "use scale_rewards='group', 'batch' or 'none'",
@@ -36,7 +35,7 @@ def check(values: Mapping[str, Any]) -> None:
     whole("group_size", values["group_size"], 2, "one episode has nothing to be compared with")
     for name, least in (("n_groups", 1), ("n_epochs", 1), ("stats_window_size", 1), ("max_resamples", 0)):
         whole(name, values[name], least)
-    for name in ("batch_size", "n_envs", "max_episode_steps"):
+    for name in ("batch_size", "n_envs", "n_steps", "max_episode_steps"):
         if values[name] is not None:
             whole(name, values[name], 1)
     number("gamma", values["gamma"], 0.0, 1.0)
@@ -50,6 +49,28 @@ def check(values: Mapping[str, Any]) -> None:
     one_of("aggregation", values["aggregation"], AGGREGATIONS)
     if values["aggregation"] == "constant" and values["max_episode_steps"] is None:
         raise ValueError("aggregation='constant' divides by a fixed length: set max_episode_steps")
+    if values["n_steps"] is not None:
+        _check_segments(values)
+
+
+def _check_segments(values: Mapping[str, Any]) -> None:
+    """Refuse what needs whole episodes when they are cut after `n_steps`."""
+    given = f"n_steps={values['n_steps']} cuts episodes before they end"
+    if values["baseline"] not in BOOTSTRAPPING:
+        raise ValueError(
+            f"{given}, and baseline={values['baseline']!r} cannot tell what comes after; expected "
+            f"{' or '.join(sorted(BOOTSTRAPPING))}, or n_steps=None for whole episodes"
+        )
+    whole_episodes = {"scale_rewards": ("batch", "none"), "aggregation": ("step",), "max_resamples": (0,)}
+    for name, expected in whole_episodes.items():
+        if values[name] not in expected:
+            wanted = " or ".join(map(repr, expected))
+            raise ValueError(
+                f"{given}, and {name}={values[name]!r} needs whole ones; expected {wanted}, or n_steps=None"
+            )
+    slots = values["n_groups"] * values["group_size"]
+    if values["n_envs"] not in (None, slots):
+        raise ValueError(f"{given}, and then n_envs is n_groups * group_size = {slots}, not {values['n_envs']}")
 
 
 def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:

@@ -197,3 +197,6 @@ BASELINES: dict[str, Baseline] = {
     "soft_groups": lambda r, c: soft_groups(r, c.gamma, c.gae_lambda, c.flatten),
 }
 """Baselines by the name that `GRPO(baseline=...)` takes."""
+
+BOOTSTRAPPING = frozenset({"soft_groups"})
+"""Those that estimate what comes after a trajectory's end, and so can do without whole episodes."""

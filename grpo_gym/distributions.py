@@ -140,7 +140,11 @@ class CategoricalHead(nn.Module):
 
     def forward(self, features: Tensor, action_mask: Tensor | None = None) -> Categorical:
         """`[M, n_features]` → M distributions."""
-        return Categorical(self.linear(features), action_mask)
+        return self.distribution(self.linear(features), action_mask)
+
+    def distribution(self, outputs: Tensor, action_mask: Tensor | None = None) -> Categorical:
+        """Outputs of the linear layer, `[M, n]` → M distributions."""
+        return Categorical(outputs, action_mask)
 
     def to_env(self, actions: Array) -> Array:
         """Shift network indices 0…n−1 to the actions of the space: `[M]` → `[M]`."""
@@ -166,14 +170,18 @@ class GaussianHead(nn.Module):
         self.log_std = nn.Parameter(torch.full((self.noise_size,), float(log_std_init)))
 
     def forward(self, features: Tensor, action_mask: Tensor | None = None) -> DiagonalGaussian:
-        """`[M, n_features]` → M distributions.
+        """`[M, n_features]` → M distributions."""
+        return self.distribution(self.linear(features), action_mask)
+
+    def distribution(self, outputs: Tensor, action_mask: Tensor | None = None) -> DiagonalGaussian:
+        """Outputs of the linear layer, `[M, d]` → M distributions.
 
         Raises:
             ValueError: if there is an action mask: only discrete actions can be masked.
         """
         if action_mask is not None:
             raise ValueError("an action mask was given for a Box action space; only discrete actions have one")
-        return DiagonalGaussian(self.linear(features), self.log_std.clamp(*LOG_STD_RANGE))
+        return DiagonalGaussian(outputs, self.log_std.clamp(*LOG_STD_RANGE))
 
     def to_env(self, actions: Array) -> Array:
         """Clip to the bounds and give the space's shape and type: `[M, d]` → `[M, *shape]`."""

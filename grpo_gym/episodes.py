@@ -1,4 +1,4 @@
-"""Episodes being written down, and finished ones taken apart and put together by groups."""
+"""Trajectories being written down, and finished ones taken apart and put together by groups."""
 
 from __future__ import annotations
 
@@ -7,34 +7,30 @@ from typing import Any
 import numpy as np
 import torch
 
-from grpo_gym.groups import Plan, uniform_noise
+from grpo_gym.groups import Jobs
 from grpo_gym.types import Array, BoolArray, FloatArray, IntArray, Rollout, Step
 
-NOISE_BLOCK = 128
-"""Steps for which an episode draws its action noise at a time."""
 
+class TrajectoryRecorder:
+    """The transitions of one iteration, in the order in which they came."""
 
-class EpisodeRecorder:
-    """Transitions in the order in which they came, and each episode's running totals."""
-
-    def __init__(self, plan: Plan, noise_size: int):
-        n = plan.n_episodes
-        self.lengths = np.zeros(n, np.int64)
-        self.returns = np.zeros(n)
-        self.truncated = np.zeros(n, np.bool_)
-        self._final: dict[int, Array] = {}
-        self._streams = [np.random.Generator(np.random.Philox(key=seed)) for seed in plan.noise_seeds.tolist()]
-        self._noise = np.empty((n, NOISE_BLOCK, noise_size), np.float32)
+    def __init__(self) -> None:
+        self.idle_steps = 0
+        self._jobs: list[Jobs] = []
+        self._starts: list[BoolArray] = []
+        self._n_trajectories = 0
         self._columns: dict[str, list[Array]] = {
-            name: [] for name in ("row", "t", "observations", "actions", "log_probs", "masks", "rewards")
+            name: [] for name in ("row", "observations", "actions", "log_probs", "masks", "rewards")
         }
+        self._ends: dict[str, list[Array]] = {name: [] for name in ("row", "terminated", "truncated", "observations")}
 
-    def noise(self, rows: IntArray) -> FloatArray:
-        """Return the noise for the next action of each episode, `[k, noise_size]`."""
-        at = self.lengths[rows] % NOISE_BLOCK
-        for row in rows[at == 0].tolist():
-            self._noise[row] = uniform_noise(self._streams[row], self._noise.shape[1:])
-        return self._noise[rows, at]
+    def begin(self, jobs: Jobs, starts: bool) -> IntArray:
+        """Open a trajectory for each job, and return their rows; `starts` if their episodes begin here."""
+        rows = np.arange(self._n_trajectories, self._n_trajectories + len(jobs.seeds))
+        self._n_trajectories += len(rows)
+        self._jobs.append(jobs)
+        self._starts.append(np.full(len(rows), starts))
+        return rows
 
     def add(
         self,
@@ -45,53 +41,62 @@ class EpisodeRecorder:
         masks: BoolArray | None,
         step: Step,
     ) -> None:
-        """Write down one step of the episodes `rows`, `[k]`."""
+        """Write down one step of the trajectories `rows`, `[k]`."""
         columns = self._columns
         columns["row"].append(rows)
-        columns["t"].append(self.lengths[rows])
         columns["observations"].append(observations)
         columns["actions"].append(actions)
         columns["log_probs"].append(log_probs)
         columns["rewards"].append(step.rewards)
         if masks is not None:
             columns["masks"].append(masks)
-        self.lengths[rows] += 1
-        self.returns[rows] += step.rewards
+        self.idle_steps += step.n_steps - len(rows)
 
-    def end(self, rows: IntArray, terminated: BoolArray, observations: Array) -> None:
-        """Write down how the episodes `rows`, `[k]`, ended, and what was seen last, `[k, ...]`."""
-        self.truncated[rows] = ~terminated
-        self._final.update(zip(rows.tolist(), observations.copy(), strict=True))
+    def end(self, rows: IntArray, terminated: BoolArray, truncated: BoolArray, observations: Array) -> None:
+        """Write down how the trajectories `rows`, `[k]`, ended, and what was seen last, `[k, ...]`."""
+        ends = self._ends
+        ends["row"].append(rows)
+        ends["terminated"].append(terminated)
+        ends["truncated"].append(truncated)
+        ends["observations"].append(observations)
 
-    def rollout(self, plan: Plan, idle_steps: int) -> Rollout:
-        """Sort what was written into whole episodes."""
-        row, t = self._joined("row"), self._joined("t")
-        order = np.lexsort((t, row))  # episode after episode, each in the order of time
-        rewards = np.zeros((int(self.lengths.max()), plan.n_episodes), np.float32)
-        rewards[t, row] = self._joined("rewards")
-        mask = np.arange(len(rewards))[:, None] < self.lengths[None, :]
-        masks = torch.from_numpy(self._joined("masks")[order]) if self._columns["masks"] else None
+    def rollout(self, group_size: int) -> Rollout:
+        """Sort what was written: trajectory after trajectory, each in the order of time."""
+        row = np.concatenate(self._columns["row"])
+        order = np.argsort(row, kind="stable")  # steps were added in the order of time
+        lengths = np.bincount(row, minlength=self._n_trajectories)
+        mask = np.arange(lengths.max())[:, None] < lengths
+        rewards = np.zeros(mask.T.shape, np.float32)
+        rewards[mask.T] = self._sorted("rewards", order)
+        ended = np.argsort(np.concatenate(self._ends["row"]))
+        numbers = np.concatenate([jobs.groups for jobs in self._jobs])
+        seeds = np.concatenate([jobs.seeds for jobs in self._jobs])
+        _, first, groups = np.unique(numbers, return_index=True, return_inverse=True)
+        masks = torch.from_numpy(self._sorted("masks", order)) if self._columns["masks"] else None
         return Rollout(
-            observations=torch.from_numpy(self._joined("observations")[order]),
-            actions=torch.from_numpy(self._joined("actions")[order]),
-            log_probs=torch.from_numpy(self._joined("log_probs")[order]),
+            observations=torch.from_numpy(self._sorted("observations", order)),
+            actions=torch.from_numpy(self._sorted("actions", order)),
+            log_probs=torch.from_numpy(self._sorted("log_probs", order)),
             action_masks=masks,
-            rewards=torch.from_numpy(rewards),
+            rewards=torch.from_numpy(rewards).T,
             mask=torch.from_numpy(mask),
-            terminated=torch.from_numpy(~self.truncated),
-            truncated=torch.from_numpy(self.truncated),
-            final_observations=torch.from_numpy(np.stack([self._final[row] for row in range(plan.n_episodes)])),
-            seeds=plan.seeds,
-            group_size=plan.group_size,
-            idle_steps=idle_steps,
+            terminated=torch.from_numpy(np.concatenate(self._ends["terminated"])[ended]),
+            truncated=torch.from_numpy(np.concatenate(self._ends["truncated"])[ended]),
+            final_observations=torch.from_numpy(np.concatenate(self._ends["observations"])[ended]),
+            starts=torch.from_numpy(np.concatenate(self._starts)),
+            groups=torch.from_numpy(groups),
+            members=torch.from_numpy(np.concatenate([jobs.members for jobs in self._jobs])),
+            seeds=seeds[first],
+            group_size=group_size,
+            idle_steps=self.idle_steps,
         )
 
-    def _joined(self, name: str) -> Any:
-        return np.concatenate(self._columns[name])
+    def _sorted(self, name: str, order: IntArray) -> Any:
+        return np.concatenate(self._columns[name])[order]
 
 
 def concatenate(rollouts: list[Rollout]) -> Rollout:
-    """Put the groups of several rollouts side by side.
+    """Put the groups of several rollouts of whole episodes side by side.
 
     Args:
         rollouts: at least one, all with the same group size and the same kind of masks.
@@ -104,6 +109,7 @@ def concatenate(rollouts: list[Rollout]) -> Rollout:
     def joined(name: str) -> torch.Tensor:
         return torch.cat([getattr(r, name) for r in rollouts])
 
+    seeds = np.concatenate([r.seeds for r in rollouts])
     return Rollout(
         observations=joined("observations"),
         actions=joined("actions"),
@@ -114,20 +120,25 @@ def concatenate(rollouts: list[Rollout]) -> Rollout:
         terminated=joined("terminated"),
         truncated=joined("truncated"),
         final_observations=joined("final_observations"),
-        seeds=np.concatenate([r.seeds for r in rollouts]),
+        starts=joined("starts"),
+        groups=torch.arange(len(seeds)).repeat_interleave(rollouts[0].group_size),
+        members=joined("members"),
+        seeds=seeds,
         group_size=rollouts[0].group_size,
         idle_steps=sum(r.idle_steps for r in rollouts),
     )
 
 
 def select_groups(rollout: Rollout, kept: torch.Tensor) -> Rollout:
-    """Keep some of the groups.
+    """Keep the trajectories of some of the groups.
 
     Args:
-        rollout: N = P·G episodes.
+        rollout: of P groups.
         kept: True for the groups to keep, `[P]`, at least one.
     """
-    episodes = kept.repeat_interleave(rollout.group_size)
+    if bool(kept.all()):
+        return rollout
+    episodes = kept[rollout.groups]
     rows = rollout.flat(episodes[None, :].expand(rollout.mask.shape))
     return Rollout(
         observations=rollout.observations[rows],
@@ -139,6 +150,9 @@ def select_groups(rollout: Rollout, kept: torch.Tensor) -> Rollout:
         terminated=rollout.terminated[episodes],
         truncated=rollout.truncated[episodes],
         final_observations=rollout.final_observations[episodes],
+        starts=rollout.starts[episodes],
+        groups=(kept.cumsum(0) - 1)[rollout.groups[episodes]],
+        members=rollout.members[episodes],
         seeds=rollout.seeds[kept.numpy()],
         group_size=rollout.group_size,
         idle_steps=rollout.idle_steps,

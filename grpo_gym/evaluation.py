@@ -19,12 +19,9 @@ from gymnasium.vector import VectorEnv
 from grpo_gym.env_layers import changes_rewards, has_time_limit
 from grpo_gym.eval_envs import EnvFactory, EnvList, EvalBatch, VectorEnvs, make_envs
 from grpo_gym.eval_player import Episode, EvalHook, Player
-from grpo_gym.types import Predictor
+from grpo_gym.types import DEFAULT_HORIZON, Predictor
 
 EvalEnv = str | EnvSpec | EnvFactory | gym.Env[Any, Any] | Sequence[gym.Env[Any, Any]] | VectorEnv[Any, Any, Any]
-
-DEFAULT_HORIZON = 10_000
-"""Steps after which an episode is cut where neither the environment nor the caller sets a limit."""
 
 LARGEST_BATCH = 16
 """Environments made for an id at most; more would gain little and cost memory."""

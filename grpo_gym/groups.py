@@ -1,10 +1,12 @@
-"""The plan of one iteration: where each group starts, and which randomness each episode owns."""
+"""The plan of an iteration: where each group starts, and which randomness each episode owns."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from grpo_gym.types import Array, BoolArray, FloatArray, IntArray
 
@@ -14,8 +16,36 @@ FIRST_TRAINING_SEED = 2**24
 LAST_TRAINING_SEED = 2**31 - 1
 """The largest seed that every environment accepts (some keep seeds in 32 bits)."""
 
+LARGEST_NOISE_SEED = np.iinfo(np.int64).max
+"""Seeds of action noise are starts of a generator with 2⁶⁴ states: any number will do."""
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""Odd and without pattern: its multiples are far apart in 64 bits (2⁶⁴ over the golden ratio)."""
+
 NOISE_MARGIN = 2.0**-22
 """Uniform noise is kept this far from 0 and 1, where float32 sums and the normal quantile still behave."""
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """Episodes to be begun, one for each of k slots.
+
+    Attributes:
+        groups: number of the group, `[k]`.
+        members: which member of the group, `[k]`, in 0…G−1.
+        seeds: the reset seed, `[k]`.
+        noise_seeds: the seed of the episode's own action noise, `[k]`; members of a group start alike and act
+            differently, and an episode is the same whichever slot or process plays it.
+    """
+
+    groups: IntArray
+    members: IntArray
+    seeds: IntArray
+    noise_seeds: IntArray
+
+    def select(self, index: IntArray | slice) -> Jobs:
+        """Return some of the jobs."""
+        return Jobs(self.groups[index], self.members[index], self.seeds[index], self.noise_seeds[index])
 
 
 @dataclass(frozen=True)
@@ -27,8 +57,7 @@ class Plan:
     Attributes:
         seeds: the reset seed of each group, `[P]`.
         group_size: members of each group, G.
-        noise_seeds: the seed of each episode's own action noise, `[N]`; members of a group start alike and
-            act differently, and an episode is the same whichever slot or process plays it.
+        noise_seeds: see `Jobs`, `[N]`.
     """
 
     seeds: IntArray
@@ -45,6 +74,71 @@ class Plan:
         """The reset seed of each episode, `[N]`: every member of a group has its group's."""
         return np.repeat(self.seeds, self.group_size)
 
+    def queue(self) -> PlanQueue:
+        """Return the plan's episodes as a queue, to be played once."""
+        return PlanQueue(self)
+
+
+class Queue(Protocol):
+    """What tells the slots which episode to play next.
+
+    Attributes:
+        group_size: members of a group, G.
+    """
+
+    group_size: int
+
+    def take(self, slots: IntArray) -> Jobs:
+        """Return the next episodes for the first of these slots; none for the others."""
+        ...
+
+
+class PlanQueue:
+    """The episodes of a plan in their order: each goes to the next slot that is free."""
+
+    def __init__(self, plan: Plan):
+        self.group_size = plan.group_size
+        number = np.arange(plan.n_episodes)
+        self._jobs = Jobs(number // plan.group_size, number % plan.group_size, plan.episode_seeds, plan.noise_seeds)
+        self._next = 0
+
+    def take(self, slots: IntArray) -> Jobs:
+        """See `Queue.take`."""
+        taken = self._jobs.select(slice(self._next, self._next + len(slots)))
+        self._next += len(taken.seeds)
+        return taken
+
+
+class EndlessQueue:
+    """Episodes without end, for rollouts that are cut before their episodes end.
+
+    Slot s is member `s % G` of the slots' group `s // G`. The k-th episodes of such a group start from one seed,
+    whenever each member comes to it: seeds are a function of (key, s // G, k), and so do not depend on the clock.
+
+    Args:
+        key: the only source of randomness, ≥ 0.
+        n_groups: groups of slots, P.
+        group_size: members of each, G.
+
+    Attributes:
+        n_begun: episodes that each slot has begun, `[P·G]`; with `key`, all there is to be saved.
+    """
+
+    def __init__(self, key: int, n_groups: int, group_size: int):
+        self.key, self.group_size, self._n_groups = key, group_size, n_groups
+        self.n_begun = np.zeros(n_groups * group_size, np.int64)
+
+    def take(self, slots: IntArray) -> Jobs:
+        """See `Queue.take`; there is always a next one."""
+        slot_groups, members = np.divmod(slots, self.group_size)
+        k = self.n_begun[slots]
+        self.n_begun[slots] += 1
+        groups = slot_groups + k * self._n_groups
+        common = mix(np.uint64(self.key) + groups.astype(np.uint64) * GOLDEN)
+        seeds = FIRST_TRAINING_SEED + common % np.uint64(LAST_TRAINING_SEED - FIRST_TRAINING_SEED)
+        own = mix(common + (1 + members).astype(np.uint64) * GOLDEN) >> np.uint64(1)
+        return Jobs(groups, members, seeds.astype(np.int64), own.astype(np.int64))
+
 
 def plan(rng: np.random.Generator, n_groups: int, group_size: int) -> Plan:
     """Draw the plan of one iteration.
@@ -60,7 +154,7 @@ def plan(rng: np.random.Generator, n_groups: int, group_size: int) -> Plan:
     drawn: Array = np.array([], dtype=np.int64)
     while len(drawn) < n_groups:  # repeated only when two groups drew the same seed
         drawn = np.unique(rng.integers(FIRST_TRAINING_SEED, LAST_TRAINING_SEED, size=n_groups))
-    noise_seeds = rng.integers(0, np.iinfo(np.int64).max, size=n_groups * group_size)
+    noise_seeds = rng.integers(0, LARGEST_NOISE_SEED, size=n_groups * group_size)
     return Plan(rng.permutation(drawn), group_size, noise_seeds)
 
 
@@ -69,16 +163,45 @@ def uniform_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArra
     return np.clip(rng.random(shape, dtype=np.float32), NOISE_MARGIN, 1.0 - NOISE_MARGIN)
 
 
-def unequal_starts(first_observations: Array, group_size: int) -> BoolArray:
+def episode_noise(noise_seeds: IntArray, steps: IntArray, size: int) -> FloatArray:
+    """Give the noise of a step of each of k episodes: a function of the episode's own seed and the step alone.
+
+      u = the (t·size + i)-th number of SplitMix64 from the seed, i in 0…size−1
+
+    See Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators".
+
+    Args:
+        noise_seeds: see `Jobs`, `[k]`.
+        steps: t, how many steps each episode has behind it, `[k]`.
+        size: uniform numbers that one action takes.
+
+    Returns:
+        `[k, size]`, as `uniform_noise` has them.
+    """
+    count = (steps * size)[:, None] + np.arange(1, size + 1)
+    bits = mix(noise_seeds.astype(np.uint64)[:, None] + count.astype(np.uint64) * GOLDEN)
+    uniform = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+    clipped: FloatArray = np.clip(uniform, NOISE_MARGIN, 1.0 - NOISE_MARGIN)
+    return clipped
+
+
+def mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Scramble 64 bits: SplitMix64's output function, a bijection."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def unequal_starts(first_observations: Array, groups: IntArray) -> BoolArray:
     """Tell which groups did not start alike although their members were reset to the same seed.
 
     Args:
         first_observations: the first observation of each episode, `[N, ...]`.
-        group_size: members of each group, G.
+        groups: the group of each episode, `[N]`, in 0…P−1.
 
     Returns:
         `[P]`, True where some member's first observation differs from the first member's.
     """
-    grouped = first_observations.reshape(-1, group_size, *first_observations.shape[1:])
-    differs = grouped != grouped[:, :1]
-    return np.asarray(differs.reshape(len(grouped), -1).any(axis=1))
+    present, first, index = np.unique(groups, return_index=True, return_inverse=True)
+    differs = first_observations != first_observations[first][index]
+    return np.bincount(index, differs.reshape(len(groups), -1).any(axis=1), len(present)) > 0

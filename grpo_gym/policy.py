@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from grpo_gym.acting import Actor, MlpActor, knows
 from grpo_gym.distributions import Distribution, make_head
 from grpo_gym.groups import uniform_noise
 from grpo_gym.normalize import RunningNormalizer
@@ -171,6 +172,10 @@ class MlpPolicy(nn.Module):
             noise = uniform_noise(rng, (len(batch), self.head.noise_size))
         actions = self.to_env(self.act(batch, noise, masks)[0])
         return actions[0] if single else actions
+
+    def actor(self) -> Actor:
+        """Return what acts as this policy does now, as fast as it can; a subclass acts itself."""
+        return MlpActor(self) if type(self) is MlpPolicy and knows(self) else self
 
     def to_env(self, actions: Array) -> Array:
         """Turn the network's actions into the environment's: clipped, shifted, in the space's shape."""

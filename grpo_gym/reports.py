@@ -19,15 +19,18 @@ def rollout_stats(rollout: Rollout, tied_share: float) -> dict[str, float]:
         rollout: the episodes.
         tied_share: groups without spread, as a share of all that were played.
     """
-    returns = rollout.rewards.double().sum(dim=0)
-    n_live = rollout.mask.view(len(rollout.mask), -1, rollout.group_size).sum(dim=2, keepdim=True)
-    lone = (rollout.mask.view(len(rollout.mask), -1, rollout.group_size) & (n_live == 1)).sum()
-    return {
-        "rollout/group_return_std": group_spread(returns, rollout.group_size).mean().item(),
+    stats = {
         "rollout/frac_zero_std_groups": tied_share,
-        "rollout/frac_lone_steps": lone.item() / rollout.n_steps,
         "rollout/idle_fraction": rollout.idle_steps / (rollout.idle_steps + rollout.n_steps),
     }
+    whole = rollout.starts & (rollout.terminated | rollout.truncated)
+    if bool(whole.all()):  # the members of a group that is cut end at different times
+        returns = rollout.rewards.double().sum(dim=0)
+        live = rollout.mask.view(len(rollout.mask), -1, rollout.group_size)
+        lone = live & (live.sum(dim=2, keepdim=True) == 1)
+        stats["rollout/group_return_std"] = group_spread(returns, rollout.group_size).mean().item()
+        stats["rollout/frac_lone_steps"] = lone.sum().item() / rollout.n_steps
+    return stats
 
 
 def episode_stats(episodes: Iterable[dict[str, Any]], successes: Iterable[float]) -> dict[str, float]:

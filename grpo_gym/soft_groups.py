@@ -35,6 +35,9 @@ BANDWIDTHS = (0.5, 1.0, 2.0)
 N_FEATURES = 255
 """Random features D: the error of the kernel falls with 1/√D, the cost of the solve grows with D²."""
 
+N_FITS = 3
+"""Fits where episodes were truncated or cut: each takes what comes after their last step from the one before."""
+
 CLIP = 5.0
 """Standardised observations are clipped here, so that an outlier does not rule the squares."""
 
@@ -133,10 +136,11 @@ def soft_group_values(rollout: Rollout, gamma: float, flatten: FeatureMap) -> tu
     """Estimate the value of every state that was visited from the episodes that it is not part of.
 
     Folds are dealt by member: the peers of an episode from the same seed, who know its start best, all but its
-    fold's stay in. An episode that was truncated has a tail that nobody saw; it is bootstrapped from a first fit.
+    fold's stay in. What comes after the last step of a trajectory that was truncated or cut nobody saw; it is taken
+    from a first fit, and so on `N_FITS` times.
 
     Args:
-        rollout: N ≥ 2 episodes.
+        rollout: N ≥ 2 trajectories of G ≥ 2 members.
         gamma: discount.
         flatten: observations `[m, ...]` → `[m, d]`.
 
@@ -144,21 +148,20 @@ def soft_group_values(rollout: Rollout, gamma: float, flatten: FeatureMap) -> tu
         V̂ of each step `[T, N]`, zero where none was taken, and of what was seen last, `[N]`, zero where the
         episode terminated.
     """
-    mask, lengths, group_size = rollout.mask, rollout.lengths, rollout.group_size
-    n_episodes = mask.shape[1]
-    n_folds = min(N_FOLDS, group_size)
-    fold_of_episode = torch.arange(n_episodes) % group_size % n_folds
+    mask, lengths = rollout.mask, rollout.lengths
+    n_folds = min(N_FOLDS, rollout.group_size)
+    fold_of = rollout.members % n_folds
     x = flatten(rollout.observations)
     to_features = random_fourier_features(x)
-    fit = CrossFit.of(to_features(x), fold_of_episode.repeat_interleave(lengths), n_folds, RIDGES)
+    fit = CrossFit.of(to_features(x), fold_of.repeat_interleave(lengths), n_folds, RIDGES)
     last = to_features(flatten(rollout.final_observations))
-    tail = torch.zeros(n_episodes)
-    for _ in range(2 if bool(rollout.truncated.any()) else 1):
+    tail = torch.zeros(mask.shape[1])
+    for _ in range(1 if bool(rollout.terminated.all()) else N_FITS):
         rewards = rollout.rewards.clone()
-        rewards[lengths - 1, torch.arange(n_episodes)] += gamma * tail
+        rewards[lengths - 1, torch.arange(mask.shape[1])] += gamma * tail
         targets = rollout.flat(returns_to_go(rewards, mask, gamma)).to(x.dtype)
         values, weights = fit.solve(targets)
-        tail = torch.where(rollout.truncated, CrossFit.predict(weights, last, fold_of_episode), 0.0)
+        tail = torch.where(rollout.terminated, 0.0, CrossFit.predict(weights, last, fold_of))
     padded = torch.zeros(mask.T.shape)
     padded[mask.T] = values
     return padded.T, tail
@@ -169,18 +172,18 @@ def soft_groups(rollout: Rollout, gamma: float, gae_lambda: float, flatten: Feat
 
       δₜ = rₜ + γ V̂(sₜ₊₁) − V̂(sₜ),  Âₜ = Σ_k (γλ)ᵏ δₜ₊ₖ
 
-    λ = 1 compares whole returns and is unbiased whatever V̂ is, but for the tail of truncated episodes; a smaller λ
-    trusts V̂ more and the dice less. See Schulman et al. 2015 (arXiv 1506.02438).
+    λ = 1 compares whole returns and is unbiased whatever V̂ is, but for what comes after a truncation or a cut; a
+    smaller λ trusts V̂ more and the dice less. See Schulman et al. 2015 (arXiv 1506.02438).
 
     Args:
-        rollout: N ≥ 2 episodes.
+        rollout: N ≥ 2 trajectories of G ≥ 2 members.
         gamma: discount.
         gae_lambda: λ in [0, 1].
         flatten: observations `[m, ...]` → `[m, d]`.
 
     Returns:
-        `[T, N]`, zero where no step was taken; exactly 0 if all episodes are equally
-        long and no reward differs from any other.
+        `[T, N]`, zero where no step was taken; exactly 0 if all trajectories are
+        equally long and no reward differs from any other.
     """
     rewards = rollout.rewards[rollout.mask]
     if bool((rollout.lengths == rollout.lengths[0]).all()) and bool((rewards == rewards[0]).all()):

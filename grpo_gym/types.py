@@ -16,6 +16,9 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
+DEFAULT_HORIZON = 10_000
+"""Steps after which an episode is cut where neither the environment nor the user sets a limit."""
+
 Schedule = Callable[[float], float]
 """A function of the progress remaining, which falls from 1 at the start of `learn` to 0 at its end."""
 
@@ -121,22 +124,27 @@ class Slots(Protocol):
 
 @dataclass(frozen=True)
 class Rollout:
-    """The episodes of one iteration: P groups of G members, N = P·G episodes, longest T, M valid steps.
+    """The trajectories of one iteration: N of them, longest T, M valid steps, from P groups of G members.
 
-    Episode `n` belongs to group `n // group_size`. Flat arrays `[M, ...]` hold one episode after the other,
-    each in the order of time; `flat` brings a `[T, N]` array into that order. Padding exists in `rewards`
-    and `mask` alone.
+    A trajectory is a whole episode, or the piece of one that fell into this iteration. With whole episodes
+    N = P·G, and trajectory `n` is member `n % G` of group `n // G`. Flat arrays `[M, ...]` hold one trajectory
+    after the other, each in the order of time; `flat` brings a `[T, N]` array into that order. Padding exists in
+    `rewards` and `mask` alone.
 
     Attributes:
         observations: what the policy saw, `[M, ...]`, not normalised.
         actions: what the policy chose, `[M, ...]`, before clipping to the bounds of the action space.
         log_probs: log-probability of each action when it was chosen, `[M]`.
         action_masks: True where an action was legal, `[M, n_actions]`; None without masks.
-        rewards: `[T, N]`, zero after an episode's end.
+        rewards: `[T, N]`, zero after a trajectory's end.
         mask: True where a step was taken, `[T, N]`.
         terminated: the episode ended by itself, `[N]`.
-        truncated: the episode was cut by a time limit, `[N]`.
-        final_observations: what was seen after the last step of each episode, `[N, ...]`.
+        truncated: the episode was ended by a time limit, `[N]`. Where neither is true the trajectory was cut:
+            its episode goes on in the next iteration.
+        final_observations: what was seen after the last step of each trajectory, `[N, ...]`.
+        starts: the trajectory begins with the start of an episode, `[N]`.
+        groups: which group each trajectory belongs to, `[N]`, in 0…P−1.
+        members: which member of its group it is, `[N]`, in 0…G−1.
         seeds: the reset seed of each group, `[P]`.
         group_size: members of a group, G.
         idle_steps: environment steps taken by slots without an episode; counted, never learned from.
@@ -151,6 +159,9 @@ class Rollout:
     terminated: Tensor
     truncated: Tensor
     final_observations: Tensor
+    starts: Tensor
+    groups: Tensor
+    members: Tensor
     seeds: IntArray
     group_size: int
     idle_steps: int = 0
@@ -162,17 +173,17 @@ class Rollout:
 
     @property
     def lengths(self) -> Tensor:
-        """Steps of each episode, `[N]`."""
+        """Steps of each trajectory, `[N]`."""
         return self.mask.sum(dim=0)
 
     @property
     def first_observations(self) -> Tensor:
-        """The first observation of each episode, `[N, ...]`."""
+        """The first observation of each trajectory, `[N, ...]`."""
         lengths = self.lengths
         return self.observations[lengths.cumsum(0) - lengths]
 
     def flat(self, padded: Tensor) -> Tensor:
-        """Bring `[T, N]` into the flat order `[M]`: episode after episode."""
+        """Bring `[T, N]` into the flat order `[M]`: trajectory after trajectory."""
         return padded.T[self.mask.T]
 
 

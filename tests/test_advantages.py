@@ -146,4 +146,4 @@ def test_a_tied_group_has_no_spread_at_all(group_size: int) -> None:
 
 def test_a_group_teaches_if_any_advantage_in_it_is_not_zero() -> None:
     advantages = torch.tensor([[0.0, 0.0, 0.0, 0.0, 1.0, -1.0], [0.0, 0.0, 0.0, 1e-9, 0.0, 0.0]])
-    assert groups_with_spread(advantages, 2).tolist() == [False, True, True]
+    assert groups_with_spread(advantages, torch.tensor([0, 0, 1, 1, 2, 2])).tolist() == [False, True, True]

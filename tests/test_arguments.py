@@ -15,6 +15,7 @@ GOOD: dict[str, Any] = {
     "max_resamples": 0,
     "batch_size": 256,
     "n_envs": None,
+    "n_steps": None,
     "max_episode_steps": None,
     "gamma": 0.99,
     "gae_lambda": 0.95,
@@ -153,3 +154,27 @@ def test_a_gpu_that_is_there_is_used(wanted: str, found: str, monkeypatch: pytes
 def test_a_nonsense_device_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="device='quantum' is not known; expected 'auto', 'cpu' or 'cuda'"):
         arguments.device("quantum")
+
+
+SEGMENTS = {**GOOD, "n_steps": 64, "baseline": "soft_groups"}
+
+
+def test_segments_go_with_a_baseline_that_can_bootstrap() -> None:
+    arguments.check(SEGMENTS)
+    arguments.check({**SEGMENTS, "n_envs": 32, "scale_rewards": "none"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("baseline", "live_peers", "expected soft_groups, or n_steps=None for whole episodes"),
+        ("scale_rewards", "group", "expected 'batch' or 'none', or n_steps=None"),
+        ("aggregation", "trajectory", "expected 'step', or n_steps=None"),
+        ("max_resamples", 2, "expected 0, or n_steps=None"),
+        ("n_envs", 16, "n_envs is n_groups * group_size = 32, not 16"),
+    ],
+)
+def test_what_needs_whole_episodes_is_refused_with_segments(name: str, value: Any, expected: str) -> None:
+    with pytest.raises(ValueError, match="n_steps=64 cuts episodes before they end") as caught:
+        arguments.check({**SEGMENTS, name: value})
+    assert expected in str(caught.value)

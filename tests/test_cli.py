@@ -123,6 +123,7 @@ def test_every_argument_of_the_agent_is_an_option(untrained: list[tuple[GRPO, fl
         "learning_rate": ("0.5", 0.5),
         "n_groups": ("2", 2),
         "group_size": ("3", 3),
+        "n_steps": ("None", None),
         "batch_size": ("None", None),
         "n_epochs": ("7", 7),
         "gamma": ("0.25", 0.25),

@@ -11,7 +11,8 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import NormalizeReward, RecordEpisodeStatistics, TimeLimit, TransformReward
 
-from grpo_gym.evaluation import DEFAULT_HORIZON, evaluate_policy, play_episodes
+from grpo_gym.evaluation import evaluate_policy, play_episodes
+from grpo_gym.types import DEFAULT_HORIZON
 
 
 class Counting(gym.Env[Any, Any]):

@@ -15,7 +15,8 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 OURS = "grpo_gym"
 NETWORKS = {"torch.nn", "torch.optim"}
 EFFECTS = {"os", "io", "pathlib", "json", "csv", "zipfile", "tempfile", "shutil", "socket", "subprocess"}
-STEPPING = {"grpo_gym.vec", "grpo_gym.rollout", "grpo_gym.episodes"}
+SLOTS = {"vec", "env_slots", "vector_slots"}
+STEPPING = {"grpo_gym.rollout", "grpo_gym.episodes", *(f"{OURS}.{name}" for name in SLOTS)}
 LOGGING = {"grpo_gym.logger", "grpo_gym.log_formats"}
 FILES = {"grpo_gym.checkpoint", "grpo_gym.encoding", *LOGGING}
 EVALUATING = {"grpo_gym.evaluation", "grpo_gym.eval_envs", "grpo_gym.eval_player", "grpo_gym.env_layers"}
@@ -34,7 +35,11 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     "preprocessing": MODEL,
     "normalize": MODEL,
     "policy": MODEL,
-    "vec": {"torch"} | EFFECTS | FILES | AGENT | {"grpo_gym.rollout", "grpo_gym.policy", "grpo_gym.update"},
+    **{
+        name: {"torch", "grpo_gym.rollout", "grpo_gym.policy", "grpo_gym.update"} | EFFECTS | FILES | AGENT
+        for name in SLOTS
+    },
+    "acting": MODEL,
     "episodes": EFFECTS | FILES | AGENT | {"gymnasium", "grpo_gym.losses", "grpo_gym.update", "grpo_gym.policy"},
     "rollout": EFFECTS | FILES | AGENT | {"grpo_gym.losses", "grpo_gym.update"},
     "update": EFFECTS | FILES | AGENT | STEPPING | EVALUATING | {"gymnasium"},
@@ -147,10 +152,10 @@ def calls_of(method: str) -> dict[str, set[str]]:
 
 
 def test_only_the_rollout_steps_training_slots_and_only_the_update_steps_the_optimiser() -> None:
-    # vec.py is what is stepped; evaluation and the command line make environments of their own
+    # slots are what is stepped; evaluation and the command line make environments of their own
     evaluation = {name.removeprefix("grpo_gym.") for name in EVALUATING}
-    callers = {module: on for module, on in calls_of("step").items() if module not in {"vec", "cli", *evaluation}}
-    assert callers == {"rollout": {"env"}, "update": {"optimizer"}}
+    callers = {module: on for module, on in calls_of("step").items() if module not in {*SLOTS, "cli", *evaluation}}
+    assert callers == {"rollout": {"self.env"}, "update": {"optimizer"}}
 
 
 def test_only_the_update_makes_gradients() -> None:

@@ -13,11 +13,12 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from grpo_gym import rollout as rollout_module
+from grpo_gym.env_slots import EnvSlots
 from grpo_gym.episodes import concatenate, select_groups
 from grpo_gym.groups import Plan
 from grpo_gym.rollout import Played, collect, collect_groups, warn_of_unequal_starts
-from grpo_gym.types import Rollout
-from grpo_gym.vec import EnvSlots, make_slots
+from grpo_gym.types import DEFAULT_HORIZON, Rollout
+from grpo_gym.vec import make_slots
 from tests.toys import (
     UNIT_BOX,
     BadNumber,
@@ -328,7 +329,7 @@ def test_an_endless_episode_is_cut_and_marked_as_truncated(env: Any, monkeypatch
 
 
 def test_the_default_horizon_is_10_000_steps() -> None:
-    assert rollout_module.DEFAULT_HORIZON == 10_000
+    assert DEFAULT_HORIZON == 10_000
 
 
 def test_a_horizon_beyond_the_environments_own_limit_changes_nothing() -> None:
@@ -514,17 +515,22 @@ class Groups:
         self.told += played.step.n_steps
         return True
 
-    def play(self, spreads: list[list[bool]], max_resamples: int) -> tuple[Rollout | None, float]:
+    def play(self, spreads: list[list[bool]], max_resamples: int) -> tuple[Rollout, float]:
         rounds = iter(spreads)
-        return collect_groups(
-            self.slots,
-            policy_for(self.slots),
-            self.plan,
-            3,
-            lambda rollout: torch.tensor(next(rounds)),
-            max_resamples,
-            on_step=self.on_step,
-        )
+
+        def compare(rollout: Rollout) -> torch.Tensor:
+            """One advantage for each episode: 1 in the groups that are said to have spread."""
+            spread = torch.tensor(next(rounds, [True] * len(rollout.seeds)))
+            return spread[rollout.groups].float().expand(rollout.mask.shape)
+
+        played = collect_groups(self.play_groups, 3, compare, max_resamples)
+        assert played is not None
+        rollout, advantages, tied = played
+        assert advantages.shape == rollout.mask.shape
+        return rollout, tied
+
+    def play_groups(self, n_groups: int) -> Rollout | None:
+        return collect(self.slots, policy_for(self.slots), self.plan(n_groups), on_step=self.on_step)
 
 
 def test_groups_that_all_teach_are_played_once() -> None:
@@ -560,15 +566,11 @@ def test_without_resampling_ties_are_kept_and_told() -> None:
 
 
 def test_a_callback_ends_replacing_too() -> None:
-    groups = Groups()
-    rollout, _ = collect_groups(
-        groups.slots,
-        policy_for(groups.slots),
-        groups.plan,
-        3,
-        lambda rollout: torch.zeros(3, dtype=torch.bool),
-        9,
-        on_step=lambda played: len(groups.asked) < 2,
-    )
+    class Stopped(Groups):
+        def on_step(self, played: Played) -> bool:
+            return len(self.asked) < 2
+
+    groups = Stopped()
+    rollout = collect_groups(groups.play_groups, 3, lambda rollout: torch.zeros(rollout.mask.shape), 9)
     assert rollout is None
     assert groups.asked == [3, 3]

@@ -44,6 +44,7 @@ def test_every_constructor_argument_comes_back(path: Path) -> None:
         "learning_rate": LinearSchedule(0.01, 0.001, 0.5),
         "n_groups": 3,
         "group_size": 4,
+        "n_steps": None,
         "batch_size": None,
         "n_epochs": 2,
         "gamma": 0.9,

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from grpo_gym.env_slots import EnvSlots
 from grpo_gym.types import Slots
-from grpo_gym.vec import EnvSlots, VectorSlots, make_slots
+from grpo_gym.vec import make_slots
+from grpo_gym.vector_slots import VectorSlots
 from tests.toys import (
     UNIT_BOX,
     BareLastInfo,

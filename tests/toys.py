@@ -333,6 +333,9 @@ def rollout_of(rewards: Sequence[Sequence[float]], group_size: int) -> Rollout:
         terminated=torch.ones(len(rewards), dtype=torch.bool),
         truncated=torch.zeros(len(rewards), dtype=torch.bool),
         final_observations=torch.zeros(len(rewards), 1),
+        starts=torch.ones(len(rewards), dtype=torch.bool),
+        groups=torch.arange(len(rewards)) // group_size,
+        members=torch.arange(len(rewards)) % group_size,
         seeds=seeds,
         group_size=group_size,
     )

@@ -1,0 +1,104 @@
+"""A policy as it is now, made for acting: small networks choose actions sooner in NumPy than in torch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from grpo_gym.preprocessing import preprocess
+from grpo_gym.types import Array, BoolArray, FloatArray
+
+if TYPE_CHECKING:
+    from grpo_gym.policy import MlpPolicy
+
+BLOCK = 16
+"""Observations that go through the network at a time, the last ones filled up with zeros: matrix products round
+differently for other shapes, and an action must not depend on how many others are chosen beside it."""
+
+ACTIVATIONS: dict[type[nn.Module], Callable[[FloatArray], FloatArray]] = {
+    nn.Tanh: lambda x: np.tanh(x, out=x),
+    nn.ReLU: lambda x: np.maximum(x, 0, out=x),
+}
+"""What `MlpActor` knows of activations; each overwrites its argument."""
+
+
+class Actor(Protocol):
+    """What chooses the actions of a rollout. It can be sent to another process.
+
+    Attributes:
+        noise_size: uniform numbers that one action takes.
+    """
+
+    @property
+    def noise_size(self) -> int: ...  # noqa: D102
+
+    def act(
+        self, observations: Array, noise: FloatArray | None, action_masks: BoolArray | None = None
+    ) -> tuple[Array, FloatArray]:
+        """Return actions and their log-probabilities."""
+        ...
+
+    def to_env(self, actions: Array) -> Array:
+        """Turn actions into the environment's."""
+        ...
+
+
+class MlpActor:
+    """Acts as an `MlpPolicy` does at the moment, by a copy of its weights.
+
+    The same observation and noise give the same action, bit by bit, whatever else is in the batch.
+
+    Args:
+        policy: one of which `knows` is true.
+    """
+
+    def __init__(self, policy: MlpPolicy):
+        self._space, self._one_hot = policy.observation_space, policy.one_hot_observations
+        self._layers = []
+        modules = list(policy.body)
+        for linear, activation in zip(modules[::2], modules[1::2], strict=True):
+            self._layers.append((_array(linear.weight).T.copy(), _array(linear.bias), ACTIVATIONS[type(activation)]))
+        self._weight, self._bias = _array(policy.head.linear.weight).T.copy(), _array(policy.head.linear.bias)
+        self._head = copy.deepcopy(policy.head).cpu()
+        self._normalizer = copy.deepcopy(policy.normalizer).cpu() if policy.normalizer is not None else None
+        self.noise_size = policy.noise_size
+        self.to_env = self._head.to_env
+
+    @torch.inference_mode()
+    def act(
+        self, observations: Array, noise: FloatArray | None, action_masks: BoolArray | None = None
+    ) -> tuple[Array, FloatArray]:
+        """See `MlpPolicy.act`."""
+        flat = preprocess(torch.from_numpy(observations), self._space, self._one_hot)
+        if self._normalizer is not None:
+            flat = self._normalizer.forward(flat)
+        n_blocks = -(-len(flat) // BLOCK)
+        x = np.zeros((n_blocks, BLOCK, flat.shape[1]), np.float32)
+        x.reshape(-1, flat.shape[1])[: len(flat)] = flat.numpy()
+        for weight, bias, activation in self._layers:
+            x = x @ weight
+            x += bias
+            activation(x)
+        outputs = (x @ self._weight).reshape(-1, len(self._bias))[: len(flat)] + self._bias
+        masks = None if action_masks is None else torch.from_numpy(action_masks)
+        distribution = self._head.distribution(torch.from_numpy(outputs), masks)
+        actions = distribution.mode() if noise is None else distribution.sample(torch.from_numpy(noise))
+        return actions.numpy(), distribution.log_prob(actions).numpy()
+
+
+def knows(policy: MlpPolicy) -> bool:
+    """Tell whether `MlpActor` can stand in: linear layers, each with an activation that it has."""
+    modules = list(policy.body)
+    return all(type(module) is nn.Linear for module in modules[::2]) and all(
+        type(module) in ACTIVATIONS for module in modules[1::2]
+    )
+
+
+def _array(x: torch.Tensor | nn.Module) -> FloatArray:
+    assert isinstance(x, torch.Tensor)
+    return np.asarray(x.detach().cpu().numpy(), np.float32)

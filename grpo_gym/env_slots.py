@@ -1,0 +1,151 @@
+"""Slots of single environments, stepped one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import wrappers
+
+from grpo_gym.env_layers import has_time_limit
+from grpo_gym.types import Array, BoolArray, IntArray, Step
+
+
+class EnvSlots:
+    """Slots made of single environments, stepped one after the other without copies in between.
+
+    What `gymnasium.make` puts around an environment, `TimeLimit` and `OrderEnforcing`, is stepped past: the limit is
+    kept for all slots at once, and the order is ours. Any other wrapper is left where it is, with all inside it.
+    Discrete actions are passed as Python integers.
+
+    Args:
+        make_env: makes one environment; called `n_slots` times.
+        n_slots: episodes in play at the same time.
+    """
+
+    def __init__(self, make_env: Callable[[], gym.Env[Any, Any]], n_slots: int):
+        self.envs = [make_env() for _ in range(n_slots)]
+        for env in self.envs:
+            if not isinstance(env, gym.Env):
+                raise TypeError(f"{make_env} made a {type(env).__name__}, expected a gymnasium.Env")
+        if len({id(env.unwrapped) for env in self.envs}) < n_slots:
+            raise ValueError(f"{make_env} returned the same environment twice; expected a new one at each call")
+        first = self.envs[0]
+        self.num_envs = n_slots
+        self.observation_space, self.action_space = first.observation_space, first.action_space
+        self.has_time_limit = has_time_limit(first)
+        self.name = first.spec.id if first.spec else type(first.unwrapped).__name__
+        bare = [_peeled(env) for env in self.envs]
+        self._bare = [env for env, _ in bare]
+        self._limits = np.array([limit for _, limit in bare])
+        self._shape, self._dtype = self.observation_space.shape or (), self.observation_space.dtype
+        self._mask_method = first.has_wrapper_attr("action_masks")
+        self._n_actions = 0  # of a mask; 0 while there was none
+        self._seeds = np.zeros(n_slots, dtype=np.int64)
+        self._lengths = np.zeros(n_slots, dtype=np.int64)
+
+    def start(self, slots: IntArray, seeds: IntArray) -> tuple[Array, BoolArray | None]:
+        """See `Slots.start`."""
+        observations = np.empty((len(slots), *self._shape), self._dtype)
+        infos = []
+        for row, (slot, seed) in enumerate(zip(slots.tolist(), seeds.tolist(), strict=True)):
+            try:
+                observation, info = self._bare[slot].reset(seed=seed)
+            except Exception as error:
+                _explain(error, f"{self.name}: reset(seed={seed}) of slot {slot} raised this")
+                raise
+            observations[row] = self._checked(observation, slot)
+            infos.append(info)
+            self._seeds[slot], self._lengths[slot] = seed, 0
+        if "action_mask" in infos[0]:
+            self._n_actions = len(infos[0]["action_mask"])
+        return observations, self._masks(slots, infos, np.zeros(len(slots), np.bool_))
+
+    def step(self, slots: IntArray, actions: Array) -> Step:
+        """See `Slots.step`."""
+        envs, shape = self._bare, self._shape
+        observations = np.empty((len(slots), *shape), self._dtype)
+        rewards, terminated, truncated, infos = [], [], [], []
+        slot, row = 0, 0
+        try:
+            for row, slot in enumerate(slots.tolist()):
+                observation, reward, ended, cut, info = envs[slot].step(actions[row])
+                if getattr(observation, "shape", None) != shape:
+                    observation = self._checked(observation, slot)
+                observations[row] = observation  # at once: it may be the environment's own buffer
+                rewards.append(reward if isinstance(reward, float) else _number(reward))
+                terminated.append(ended)
+                truncated.append(cut)
+                infos.append(info)
+        except Exception as error:
+            _explain(
+                error,
+                f"{self.name}: step {self._lengths[slot] + 1} of the episode with seed {self._seeds[slot]} "
+                f"in slot {slot} raised this, for action {actions[row]!r}; step must return 5 values "
+                "(observation, reward, terminated, truncated, info), the reward a number",
+            )
+            raise
+        self._lengths[slots] += 1
+        over, timed_out = np.array(terminated, np.bool_), np.array(truncated, np.bool_)
+        timed_out |= self._lengths[slots] >= self._limits[slots]
+        masks = self._masks(slots, infos, over | timed_out)
+        return Step(observations, np.array(rewards), over, timed_out, masks, infos, len(slots))
+
+    def close(self) -> None:
+        """Close every environment."""
+        for env in self.envs:
+            env.close()
+
+    def _checked(self, observation: Any, slot: int) -> Array:
+        array = np.asarray(observation)
+        if array.shape != self._shape:
+            raise ValueError(
+                f"{self.name}: slot {slot} returned an observation of shape {array.shape}, "
+                f"but observation_space says {self._shape}: {self.observation_space}"
+            )
+        return array
+
+    def _masks(self, slots: IntArray, infos: Sequence[dict[str, Any]], ended: BoolArray) -> BoolArray | None:
+        if self._mask_method:
+            return np.array([self.envs[slot].get_wrapper_attr("action_masks")() for slot in slots.tolist()], np.bool_)
+        if not self._n_actions:
+            return None
+        masks = np.zeros((len(slots), self._n_actions), np.bool_)
+        for row, info in enumerate(infos):
+            if "action_mask" in info:
+                masks[row] = info["action_mask"]
+            elif not ended[row]:
+                raise ValueError(
+                    f"{self.name}: slot {slots[row]} gave no info['action_mask'] in the middle of its episode, but did "
+                    "before; expected one with every observation"
+                )
+        return masks
+
+
+def _number(reward: Any) -> float:
+    """Accept what NumPy and Python call a number, and nothing that merely reads like one.
+
+    Raises:
+        TypeError: if it is none.
+    """
+    array = np.asarray(reward)
+    if array.shape != () or array.dtype.kind not in "biuf":
+        raise TypeError(f"the reward is {reward!r}, a {type(reward).__name__}; expected a single number")
+    return float(array)
+
+
+def _explain(error: BaseException, note: str) -> None:
+    if hasattr(error, "add_note"):  # Python 3.11 on
+        error.add_note(note)
+
+
+def _peeled(env: gym.Env[Any, Any]) -> tuple[gym.Env[Any, Any], float]:
+    """Take Gymnasium's own outermost wrappers off, and tell the time limit that they had."""
+    limit = np.inf
+    while type(env) in (wrappers.TimeLimit, wrappers.OrderEnforcing):
+        if isinstance(env, wrappers.TimeLimit):
+            limit = min(limit, env._max_episode_steps)
+        env = env.env  # type: ignore[attr-defined]
+    return env, limit

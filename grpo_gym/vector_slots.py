@@ -1,0 +1,112 @@
+"""Slots of a Gymnasium vector environment."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from grpo_gym.env_layers import has_time_limit
+from grpo_gym.types import Array, BoolArray, IntArray, Step
+
+
+class VectorSlots:
+    """Slots of a Gymnasium vector environment.
+
+    One whose `step` takes `env_id` (as EnvPool's does) steps just the slots that play. Any other is stepped
+    whole; its idle slots start over where they must, take any legal action, and are counted.
+
+    Args:
+        env: accepts a list of seeds and `options={"reset_mask": ...}`; its autoreset is disabled or happens
+            at the next step (a slot is always started again before that).
+
+    Raises:
+        ValueError: if it does not; the message says how to make one that does.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any]):
+        self.env: Any = env  # Gymnasium's own annotations know neither seed lists nor env_id
+        self.num_envs = env.num_envs
+        self.observation_space, self.action_space = env.single_observation_space, env.single_action_space
+        self.has_time_limit = has_time_limit(env)
+        self.name = env.spec.id if env.spec else type(env).__name__
+        self.takes_env_id = "env_id" in inspect.signature(env.step).parameters
+        self._seeds = [0] * self.num_envs
+        self._check()
+        self._ended = np.ones(self.num_envs, np.bool_)
+        self._n_actions = 0  # of a mask; 0 while there was none
+        self._first_action = np.asarray(getattr(self.action_space, "low", getattr(self.action_space, "start", 0)))
+        self._idle_actions: Array = np.stack([self._first_action] * self.num_envs)
+        single: Sequence[gym.Env[Any, Any]] = getattr(self.env, "envs", ())
+        masked = len(single) > 0 and single[0].has_wrapper_attr("action_masks")
+        self._mask_methods = [one.get_wrapper_attr("action_masks") for one in single] if masked else []
+
+    def _check(self) -> None:
+        advice = (
+            "pass the environment's id, or gymnasium.make_vec(id, n, vectorization_mode='sync', "
+            "vector_kwargs={'autoreset_mode': 'Disabled'})"
+        )
+        mode = self.env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        if mode not in (AutoresetMode.DISABLED, AutoresetMode.NEXT_STEP):
+            raise ValueError(f"{self.name} resets itself in the same step (autoreset_mode={mode}); {advice}")
+        try:
+            self.env.reset(seed=self._seeds)
+            self.env.reset(seed=self._seeds, options={"reset_mask": np.ones(self.num_envs, np.bool_)})
+        except Exception as error:
+            raise ValueError(
+                f"{self.name} ({type(self.env).__name__}) cannot form groups: it does not accept a list of seeds "
+                f"with options={{'reset_mask': ...}} ({type(error).__name__}: {error}); {advice}"
+            ) from error
+
+    def start(self, slots: IntArray, seeds: IntArray) -> tuple[Array, BoolArray | None]:
+        """See `Slots.start`."""
+        for slot, seed in zip(slots.tolist(), seeds.tolist(), strict=True):
+            self._seeds[slot] = seed
+        mask = np.zeros(self.num_envs, np.bool_)
+        mask[slots] = True
+        self._ended[slots] = False
+        # a fresh dictionary each time: vector environments pop the mask out of it
+        observations, info = self.env.reset(seed=list(self._seeds), options={"reset_mask": mask})
+        masks = self._masks(info, self.num_envs)
+        if masks is not None:
+            self._idle_actions[slots] = self._first_action + masks[slots].argmax(axis=1)
+        return observations[slots], None if masks is None else masks[slots]
+
+    def step(self, slots: IntArray, actions: Array) -> Step:
+        """See `Slots.step`."""
+        if self.takes_env_id:
+            # copies: the environment may write the next step into the same arrays
+            observations, rewards, ended, cut = map(np.array, (answer := self.env.step(actions, slots))[:4])
+            masks = self._masks(answer[4], len(slots))
+            return Step(observations, rewards, ended, cut, masks, (), len(slots))
+        idle = self._ended.nonzero()[0]
+        idle = idle[~np.isin(idle, slots)]
+        if len(idle):
+            self.start(idle, np.array([self._seeds[slot] for slot in idle.tolist()]))
+        everyone = self._idle_actions.copy()  # a legal action of every slot
+        everyone[slots] = actions
+        observations, rewards, ended, cut, info = self.env.step(everyone)
+        self._ended = ended | cut
+        masks = self._masks(info, self.num_envs)
+        if masks is not None:
+            self._idle_actions = self._first_action + masks.argmax(axis=1)
+            masks = masks[slots]
+        return Step(observations[slots], rewards[slots], ended[slots], cut[slots], masks, (), self.num_envs)
+
+    def _masks(self, info: dict[str, Any], n_rows: int) -> BoolArray | None:
+        """Read the masks `[n_rows, n_actions]`; nothing is legal where none was given, as after an episode's end."""
+        if self._mask_methods:
+            return np.array([method() for method in self._mask_methods], np.bool_)
+        if "action_mask" in info:
+            masks = np.asarray(info["action_mask"]).astype(np.bool_)
+            self._n_actions = masks.shape[1]
+            return masks
+        return np.zeros((n_rows, self._n_actions), np.bool_) if self._n_actions else None
+
+    def close(self) -> None:
+        """Close the vector environment."""
+        self.env.close()
