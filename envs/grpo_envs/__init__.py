@@ -7,6 +7,9 @@
 
 `gym.make("grpo_envs:grpo/Battleship-v0")` imports and makes in one go. Reference players that say what a
 score is worth are in `grpo_envs.players`; `python -m grpo_envs.players` prints their table.
+
+`grpo_envs.duel` is Battleship for two, `grpo/BattleshipDuel-v0`; its matches are in `grpo_envs.duel_players`. These
+two need PettingZoo, and are imported by themselves.
 """
 
 from __future__ import annotations

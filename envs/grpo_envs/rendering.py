@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -22,15 +23,16 @@ def metadata() -> dict[str, Any]:
     return {"render_modes": list(MODES), "render_fps": 4}
 
 
-def check_render_mode(render_mode: str | None) -> None:
-    """Raise ValueError unless `render_mode` is None, "ansi" or "rgb_array"."""
-    if render_mode is not None and render_mode not in MODES:
-        raise ValueError(f"render_mode={render_mode!r} is not known; choose from None, {', '.join(MODES)}")
+def check_render_mode(render_mode: str | None, modes: Sequence[str] = MODES) -> None:
+    """Raise ValueError unless `render_mode` is None or one of `modes`."""
+    if render_mode is not None and render_mode not in modes:
+        raise ValueError(f"render_mode={render_mode!r} is not known; choose from None, {', '.join(modes)}")
 
 
-def warn_no_render_mode() -> None:
+def warn_no_render_mode(modes: Sequence[str] = MODES) -> None:
     """Say what Gymnasium's own environments say when `render()` has no mode to draw in."""
-    gym.logger.warn('render() draws nothing without render_mode="ansi" or "rgb_array" at construction')
+    choice = " or ".join(f'"{mode}"' for mode in modes)
+    gym.logger.warn(f"render() draws nothing without render_mode={choice} at construction")
 
 
 def board_text(view: npt.NDArray[np.int8]) -> str:
