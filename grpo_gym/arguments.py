@@ -33,7 +33,13 @@ def check(values: Mapping[str, Any]) -> None:
         ValueError: for the first that cannot work.
     """
     whole("group_size", values["group_size"], 2, "one episode has nothing to be compared with")
-    for name, least in (("n_groups", 1), ("n_epochs", 1), ("stats_window_size", 1), ("max_resamples", 0)):
+    for name, least in (
+        ("n_groups", 1),
+        ("n_epochs", 1),
+        ("stats_window_size", 1),
+        ("peer_iterations", 1),
+        ("max_resamples", 0),
+    ):
         whole(name, values[name], least)
     for name in ("batch_size", "n_envs", "n_steps", "max_episode_steps"):
         if values[name] is not None:

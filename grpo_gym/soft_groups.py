@@ -26,7 +26,7 @@ FeatureMap = Callable[[Tensor], Tensor]
 N_FOLDS = 4
 """Parts into which the members of each group are dealt; each part is judged by the others alone."""
 
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
+RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """Ridge parameters tried; the one that predicts the left-out episodes best is taken."""
 
 BANDWIDTHS = (0.5, 1.0, 2.0)
@@ -85,11 +85,12 @@ class CrossFit:
 
       w₋ₖ = (A₋ₖ + r·M·I)⁻¹ Φ₋ₖᵀ y₋ₖ,  A₋ₖ = Φ₋ₖᵀΦ₋ₖ,  V̂(s) = φ(s)·w₋ₖ for s in fold k
 
-    V̂(s) = Σᵢ cᵢ(s)·yᵢ is a weighted mean of the *other* folds' targets: no step sees its own return.
+    V̂(s) = Σᵢ cᵢ(s)·yᵢ is a weighted mean of the *other* folds' targets: no step sees its own return. Rows of no
+    fold are in every fit.
 
     Attributes:
         features: Φ, `[M, p]`; the first is constant.
-        fold: part of each row, `[M]`, in 0…K−1.
+        fold: part of each row, `[M]`, in 0…K−1, or −1 for none.
         factors: Cholesky factors of A₋ₖ + r·M·I, `[R, K, p, p]`, float64.
     """
 
@@ -100,39 +101,44 @@ class CrossFit:
     @staticmethod
     def of(features: Tensor, fold: Tensor, n_folds: int, ridges: Sequence[float]) -> CrossFit:
         """Factorise once; every target is then solved for cheaply."""
-        grams = torch.stack([features[fold == k].T @ features[fold == k] for k in range(n_folds)]).double()
-        others = grams.sum(dim=0) - grams
+        grams = torch.stack([features[fold == k].T @ features[fold == k] for k in range(-1, n_folds)]).double()
+        others = grams.sum(dim=0) - grams[1:]
         # the constant is hardly penalised: it is the plain mean of the peers, to which the rest is added
         penalty = torch.eye(features.shape[1], dtype=torch.float64)
         penalty[0, 0] = 1e-3
         scaled = len(features) * torch.tensor(ridges, dtype=torch.float64)[:, None, None, None]
         return CrossFit(features, fold, torch.linalg.cholesky(others + scaled * penalty))
 
-    def solve(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def solve(self, targets: Tensor) -> Tensor:
         """Fit the targets `[M]`, with the ridge that predicts left-out rows best.
 
         Returns:
-            Predictions `[M]`, each by the folds that do not contain it, and the folds' weights `[K, p]`.
+            The weights of the folds' fits, and last their mean, for rows of no fold: `[K+1, p]`.
         """
         n_folds = self.factors.shape[1]
         # what is common to all is no matter of likeness
         mean = targets.mean()
         centred = targets - mean
-        sums = torch.stack([self.features[self.fold == k].T @ centred[self.fold == k] for k in range(n_folds)]).double()
-        others = (sums.sum(dim=0) - sums)[None, :, :, None].expand(len(self.factors), -1, -1, -1)
+        parts = [self.features[self.fold == k].T @ centred[self.fold == k] for k in range(-1, n_folds)]
+        sums = torch.stack(parts).double()
+        others = (sums.sum(dim=0) - sums[1:])[None, :, :, None].expand(len(self.factors), -1, -1, -1)
         weights = torch.cholesky_solve(others, self.factors)[..., 0].to(self.features.dtype)
         weights[..., 0] += mean
-        predictions = torch.stack([self.predict(w, self.features, self.fold) for w in weights])
-        best = int((predictions - targets).square().mean(dim=1).argmin())
-        return predictions[best], weights[best]
-
-    @staticmethod
-    def predict(weights: Tensor, features: Tensor, fold: Tensor) -> Tensor:
-        """Predict rows `[m, p]` of the given folds `[m]` by `weights[fold]`: `[m]`."""
-        return (features @ weights.T).gather(1, fold[:, None])[:, 0]
+        left_out = self.fold >= 0
+        features, fold, wanted = self.features[left_out], self.fold[left_out], targets[left_out]
+        errors = torch.stack([(predict(w, features, fold) - wanted).square().mean() for w in weights])
+        best = weights[int(errors.argmin())]
+        return torch.cat([best, best.mean(dim=0, keepdim=True)])
 
 
-def soft_group_values(rollout: Rollout, gamma: float, flatten: FeatureMap) -> tuple[Tensor, Tensor]:
+def predict(weights: Tensor, features: Tensor, fold: Tensor) -> Tensor:
+    """Predict rows `[m, p]` of the given folds `[m]` by `weights[fold]`: `[m]`."""
+    return (features @ weights.T).gather(1, (fold % len(weights))[:, None])[:, 0]
+
+
+def soft_group_values(
+    rollout: Rollout, gamma: float, flatten: FeatureMap, recent: Sequence[Rollout] = ()
+) -> tuple[Tensor, Tensor]:
     """Estimate the value of every state that was visited from the episodes that it is not part of.
 
     Folds are dealt by member: the peers of an episode from the same seed, who know its start best, all but its
@@ -143,31 +149,43 @@ def soft_group_values(rollout: Rollout, gamma: float, flatten: FeatureMap) -> tu
         rollout: N ≥ 2 trajectories of G ≥ 2 members.
         gamma: discount.
         flatten: observations `[m, ...]` → `[m, d]`.
+        recent: rollouts of earlier iterations, whose steps are peers too.
 
     Returns:
         V̂ of each step `[T, N]`, zero where none was taken, and of what was seen last, `[N]`, zero where the
         episode terminated.
     """
-    mask, lengths = rollout.mask, rollout.lengths
+    rollouts = [*recent, rollout]
     n_folds = min(N_FOLDS, rollout.group_size)
-    fold_of = rollout.members % n_folds
-    x = flatten(rollout.observations)
+    folds = [torch.full((len(r.members),), -1) for r in recent] + [rollout.members % n_folds]
+    x = torch.cat([flatten(r.observations) for r in rollouts])
     to_features = random_fourier_features(x)
-    fit = CrossFit.of(to_features(x), fold_of.repeat_interleave(lengths), n_folds, RIDGES)
-    last = to_features(flatten(rollout.final_observations))
-    tail = torch.zeros(mask.shape[1])
-    for _ in range(1 if bool(rollout.terminated.all()) else N_FITS):
-        rewards = rollout.rewards.clone()
-        rewards[lengths - 1, torch.arange(mask.shape[1])] += gamma * tail
-        targets = rollout.flat(returns_to_go(rewards, mask, gamma)).to(x.dtype)
-        values, weights = fit.solve(targets)
-        tail = torch.where(rollout.terminated, 0.0, CrossFit.predict(weights, last, fold_of))
-    padded = torch.zeros(mask.T.shape)
-    padded[mask.T] = values
-    return padded.T, tail
+    rows = torch.cat([fold.repeat_interleave(r.lengths) for fold, r in zip(folds, rollouts, strict=True)])
+    fit = CrossFit.of(to_features(x), rows, n_folds, RIDGES)
+    last = [to_features(flatten(r.final_observations)) for r in rollouts]
+    tails = [torch.zeros(len(r.members)) for r in rollouts]
+    for _ in range(1 if all(bool(r.terminated.all()) for r in rollouts) else N_FITS):
+        targets = torch.cat([_targets(r, tail, gamma) for r, tail in zip(rollouts, tails, strict=True)]).to(x.dtype)
+        weights = fit.solve(targets)
+        tails = [
+            torch.where(r.terminated, 0.0, predict(weights, end, fold))
+            for r, end, fold in zip(rollouts, last, folds, strict=True)
+        ]
+    padded = torch.zeros(rollout.mask.T.shape)
+    padded[rollout.mask.T] = predict(weights, fit.features[-rollout.n_steps :], rows[-rollout.n_steps :])
+    return padded.T, tails[-1]
 
 
-def soft_groups(rollout: Rollout, gamma: float, gae_lambda: float, flatten: FeatureMap) -> Tensor:
+def _targets(rollout: Rollout, tail: Tensor, gamma: float) -> Tensor:
+    """Returns-to-go `[M]`, with the estimate `tail` `[N]` of what comes after each trajectory."""
+    rewards = rollout.rewards.clone()
+    rewards[rollout.lengths - 1, torch.arange(len(tail))] += gamma * tail
+    return rollout.flat(returns_to_go(rewards, rollout.mask, gamma))
+
+
+def soft_groups(
+    rollout: Rollout, gamma: float, gae_lambda: float, flatten: FeatureMap, recent: Sequence[Rollout] = ()
+) -> Tensor:
     """Compare λ-returns with the soft group's estimate of the state.
 
       δₜ = rₜ + γ V̂(sₜ₊₁) − V̂(sₜ),  Âₜ = Σ_k (γλ)ᵏ δₜ₊ₖ
@@ -180,6 +198,7 @@ def soft_groups(rollout: Rollout, gamma: float, gae_lambda: float, flatten: Feat
         gamma: discount.
         gae_lambda: λ in [0, 1].
         flatten: observations `[m, ...]` → `[m, d]`.
+        recent: rollouts of earlier iterations, whose steps are peers too.
 
     Returns:
         `[T, N]`, zero where no step was taken; exactly 0 if all trajectories are
@@ -188,5 +207,5 @@ def soft_groups(rollout: Rollout, gamma: float, gae_lambda: float, flatten: Feat
     rewards = rollout.rewards[rollout.mask]
     if bool((rollout.lengths == rollout.lengths[0]).all()) and bool((rewards == rewards[0]).all()):
         return torch.zeros(rollout.mask.shape)  # a fit of nothing would be noise, and scaled up
-    values, tail = soft_group_values(rollout, gamma, flatten)
+    values, tail = soft_group_values(rollout, gamma, flatten, recent)
     return generalized_advantages(rollout.rewards, rollout.mask, values, tail, gamma, gae_lambda)
