@@ -20,10 +20,16 @@ BLOCK = 16
 """Observations that go through the network at a time, the last ones filled up with zeros: matrix products round
 differently for other shapes, and an action must not depend on how many others are chosen beside it."""
 
-ACTIVATIONS: dict[type[nn.Module], Callable[[FloatArray], FloatArray]] = {
-    nn.Tanh: lambda x: np.tanh(x, out=x),
-    nn.ReLU: lambda x: np.maximum(x, 0, out=x),
-}
+
+def _tanh(x: FloatArray) -> None:
+    np.tanh(x, out=x)
+
+
+def _relu(x: FloatArray) -> None:
+    np.maximum(x, 0, out=x)
+
+
+ACTIVATIONS: dict[type[nn.Module], Callable[[FloatArray], None]] = {nn.Tanh: _tanh, nn.ReLU: _relu}
 """What `MlpActor` knows of activations; each overwrites its argument."""
 
 

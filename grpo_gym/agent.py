@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+import warnings
 from collections import deque
 from collections.abc import Sequence
 from os import PathLike
@@ -18,12 +19,13 @@ from grpo_gym.baselines import BASELINES, Comparison
 from grpo_gym.callbacks import BaseCallback, CallbackList, as_callback
 from grpo_gym.checkpoint import read_checkpoint, write_checkpoint
 from grpo_gym.episodes import select_groups
-from grpo_gym.groups import LARGEST_NOISE_SEED, EndlessQueue, Queue, plan
+from grpo_gym.groups import LARGEST_NOISE_SEED, EndlessQueue, InPlay, Queue, plan
 from grpo_gym.logger import Logger, configure, open_run
 from grpo_gym.policy import POLICIES, MlpPolicy
 from grpo_gym.progress import ProgressBarCallback
 from grpo_gym.reports import episode_stats, rollout_stats, update_stats
-from grpo_gym.rollout import Collector, Played, collect_groups, warn_of_unequal_starts
+from grpo_gym.rollout import Collector, Played
+from grpo_gym.sampling import collect_groups, warn_of_unequal_starts
 from grpo_gym.schedules import as_schedule
 from grpo_gym.state import check_spaces, checkpoint_of, restore, set_parameters, stored_arguments
 from grpo_gym.types import Batch, Rollout, Schedule, Slots
@@ -149,6 +151,7 @@ class GRPO:
         self.n_envs = n_envs or n_groups * group_size
         self.env: Slots | None = None
         self._queue: EndlessQueue | None = None
+        self._to_resume: InPlay | None = None
         self._recent: deque[Rollout] = deque(maxlen=peer_iterations - 1)
         if env is not None:
             slots = make_slots(env, self.n_envs)
@@ -262,6 +265,7 @@ class GRPO:
         if progress_bar:
             hooks = CallbackList([hooks, ProgressBarCallback()])
         hooks.init_callback(self)
+        self._resume()
         return hooks
 
     def _update_progress(self) -> None:
@@ -428,7 +432,22 @@ class GRPO:
                 f"member of one group: expected n_groups * group_size = {self.n_groups * self.group_size} of them"
             )
         self.env, self.n_envs, self._warned_of_starts = slots, slots.num_envs, False
-        self._collector, self._queue = Collector(slots, self.max_episode_steps), None
+        self._collector = Collector(slots, self.max_episode_steps)
+
+    def _in_play(self) -> InPlay | None:
+        """Return the episodes that were cut and will go on, if there are any."""
+        if self._to_resume is not None or self.env is None or self.n_steps is None:
+            return self._to_resume
+        return self._collector.in_play()
+
+    def _resume(self) -> None:
+        """Go on with the episodes of a checkpoint."""
+        episodes, self._to_resume = self._to_resume, None
+        if episodes is not None:
+            try:
+                self._collector.resume(episodes)
+            except RuntimeError as error:
+                warnings.warn(f"{error}. New episodes are begun: training goes on, but not bit for bit", stacklevel=3)
 
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """Return the state dicts of "policy" and "policy.optimizer"."""

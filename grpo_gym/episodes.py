@@ -61,17 +61,23 @@ class TrajectoryRecorder:
         ends["observations"].append(observations)
 
     def rollout(self, group_size: int) -> Rollout:
-        """Sort what was written: trajectory after trajectory, each in the order of time."""
-        row = np.concatenate(self._columns["row"])
+        """Sort what was written: by group, by member, each trajectory in the order of time.
+
+        The order does not depend on which slot played what, or when.
+        """
+        numbers = np.concatenate([jobs.groups for jobs in self._jobs])
+        members = np.concatenate([jobs.members for jobs in self._jobs])
+        sequence = np.lexsort((members, numbers))
+        rank = np.argsort(sequence)
+        row = rank[np.concatenate(self._columns["row"])]
         order = np.argsort(row, kind="stable")  # steps were added in the order of time
         lengths = np.bincount(row, minlength=self._n_trajectories)
         mask = np.arange(lengths.max())[:, None] < lengths
         rewards = np.zeros(mask.T.shape, np.float32)
         rewards[mask.T] = self._sorted("rewards", order)
-        ended = np.argsort(np.concatenate(self._ends["row"]))
-        numbers = np.concatenate([jobs.groups for jobs in self._jobs])
-        seeds = np.concatenate([jobs.seeds for jobs in self._jobs])
-        _, first, groups = np.unique(numbers, return_index=True, return_inverse=True)
+        ended = np.argsort(rank[np.concatenate(self._ends["row"])])
+        seeds = np.concatenate([jobs.seeds for jobs in self._jobs])[sequence]
+        _, first, groups = np.unique(numbers[sequence], return_index=True, return_inverse=True)
         masks = torch.from_numpy(self._sorted("masks", order)) if self._columns["masks"] else None
         return Rollout(
             observations=torch.from_numpy(self._sorted("observations", order)),
@@ -83,9 +89,9 @@ class TrajectoryRecorder:
             terminated=torch.from_numpy(np.concatenate(self._ends["terminated"])[ended]),
             truncated=torch.from_numpy(np.concatenate(self._ends["truncated"])[ended]),
             final_observations=torch.from_numpy(np.concatenate(self._ends["observations"])[ended]),
-            starts=torch.from_numpy(np.concatenate(self._starts)),
+            starts=torch.from_numpy(np.concatenate(self._starts)[sequence]),
             groups=torch.from_numpy(groups),
-            members=torch.from_numpy(np.concatenate([jobs.members for jobs in self._jobs])),
+            members=torch.from_numpy(members[sequence]),
             seeds=seeds[first],
             group_size=group_size,
             idle_steps=self.idle_steps,
@@ -96,7 +102,7 @@ class TrajectoryRecorder:
 
 
 def concatenate(rollouts: list[Rollout]) -> Rollout:
-    """Put the groups of several rollouts of whole episodes side by side.
+    """Put the groups of several rollouts side by side.
 
     Args:
         rollouts: at least one, all with the same group size and the same kind of masks.
@@ -110,6 +116,7 @@ def concatenate(rollouts: list[Rollout]) -> Rollout:
         return torch.cat([getattr(r, name) for r in rollouts])
 
     seeds = np.concatenate([r.seeds for r in rollouts])
+    first = np.cumsum([0, *(len(r.seeds) for r in rollouts)])
     return Rollout(
         observations=joined("observations"),
         actions=joined("actions"),
@@ -121,7 +128,7 @@ def concatenate(rollouts: list[Rollout]) -> Rollout:
         truncated=joined("truncated"),
         final_observations=joined("final_observations"),
         starts=joined("starts"),
-        groups=torch.arange(len(seeds)).repeat_interleave(rollouts[0].group_size),
+        groups=torch.cat([r.groups + int(n) for r, n in zip(rollouts, first, strict=False)]),
         members=joined("members"),
         seeds=seeds,
         group_size=rollouts[0].group_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -79,6 +80,25 @@ class Plan:
         return PlanQueue(self)
 
 
+@dataclass(frozen=True)
+class InPlay:
+    """Episodes that were cut and will go on: what it takes to bring environments back to where they stand.
+
+    Attributes:
+        slots: where they are played, `[k]`.
+        jobs: what they are, k of them.
+        lengths: steps that each has behind it, `[k]`.
+        actions: sent to the environment, one episode after the other, `[Σ lengths, ...]`.
+        observations: seen last, `[k, ...]`: the proof that a replay came to the same place.
+    """
+
+    slots: IntArray
+    jobs: Jobs
+    lengths: IntArray
+    actions: Array
+    observations: Array
+
+
 class Queue(Protocol):
     """What tells the slots which episode to play next.
 
@@ -101,6 +121,16 @@ class PlanQueue:
         number = np.arange(plan.n_episodes)
         self._jobs = Jobs(number // plan.group_size, number % plan.group_size, plan.episode_seeds, plan.noise_seeds)
         self._next = 0
+
+    def split(self, n_parts: int) -> list[PlanQueue]:
+        """Deal the groups into queues of nearly equal length, at most `n_parts`, in their order."""
+        groups = np.unique(self._jobs.groups)
+        parts = []
+        for chosen in np.array_split(groups, min(n_parts, len(groups))):
+            part = copy.copy(self)
+            part._jobs = self._jobs.select(np.isin(self._jobs.groups, chosen).nonzero()[0])
+            parts.append(part)
+        return parts
 
     def take(self, slots: IntArray) -> Jobs:
         """See `Queue.take`."""
@@ -125,15 +155,25 @@ class EndlessQueue:
     """
 
     def __init__(self, key: int, n_groups: int, group_size: int):
-        self.key, self.group_size, self._n_groups = key, group_size, n_groups
+        self.key, self.group_size = key, group_size
         self.n_begun = np.zeros(n_groups * group_size, np.int64)
+        self._first = 0
+
+    def split(self, sizes: IntArray) -> list[EndlessQueue]:
+        """Part the slots into ranges of these sizes, each a multiple of G, numbered from 0 in each part."""
+        parts = []
+        for begun, first in zip(np.split(self.n_begun, np.cumsum(sizes)[:-1]), np.cumsum(sizes) - sizes, strict=True):
+            part = copy.copy(self)
+            part.n_begun, part._first = begun.copy(), int(first)
+            parts.append(part)
+        return parts
 
     def take(self, slots: IntArray) -> Jobs:
         """See `Queue.take`; there is always a next one."""
-        slot_groups, members = np.divmod(slots, self.group_size)
+        slot_groups, members = np.divmod(slots + self._first, self.group_size)
         k = self.n_begun[slots]
         self.n_begun[slots] += 1
-        groups = slot_groups + k * self._n_groups
+        groups = (slot_groups << 32) + k
         common = mix(np.uint64(self.key) + groups.astype(np.uint64) * GOLDEN)
         seeds = FIRST_TRAINING_SEED + common % np.uint64(LAST_TRAINING_SEED - FIRST_TRAINING_SEED)
         own = mix(common + (1 + members).astype(np.uint64) * GOLDEN) >> np.uint64(1)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from grpo_gym.acting import Actor
-from grpo_gym.advantages import groups_with_spread
-from grpo_gym.episodes import TrajectoryRecorder, concatenate, select_groups
-from grpo_gym.groups import Jobs, Plan, Queue, episode_noise, unequal_starts
+from grpo_gym.episodes import TrajectoryRecorder
+from grpo_gym.groups import InPlay, Jobs, Plan, Queue, episode_noise
 from grpo_gym.types import DEFAULT_HORIZON, Array, BoolArray, IntArray, Rollout, Slots, Step
 
 
@@ -67,6 +64,7 @@ class Collector:
             (n_slots, *(env.observation_space.shape or ())), env.observation_space.dtype
         )
         self._masks: BoolArray | None = None
+        self._sent: list[Array] = []  # actions of the vector steps that episodes in play go back to
 
     def collect(
         self,
@@ -105,7 +103,7 @@ class Collector:
                 slots = (~free).nonzero()[0]
                 if not len(slots):
                     break
-            ended = self._step(actor, slots, rows, record, on_step)
+            ended = self._step(actor, slots, rows, record, on_step, keep=n_steps is not None)
             if ended is None:
                 return None
             free[slots[ended]] = True
@@ -114,7 +112,48 @@ class Collector:
         neither = np.zeros(len(slots), np.bool_)
         record.end(rows[slots], neither, neither, self._observations[slots])
         self._free = free
+        self._sent = self._sent[len(self._sent) - int(self._lengths[slots].max(initial=0)) :]
         return record.rollout(queue.group_size)
+
+    def in_play(self) -> InPlay:
+        """Return the episodes that the last rollout cut."""
+        slots = (~self._free).nonzero()[0]
+        lengths = self._lengths[slots]
+        latest = {int(n): self._sent[len(self._sent) - n :] for n in lengths}
+        actions = [sent[slot] for slot, n in zip(slots, lengths, strict=True) for sent in latest[int(n)]]
+        return InPlay(slots, self._jobs.select(slots), lengths, np.array(actions), self._observations[slots])
+
+    def resume(self, episodes: InPlay) -> None:
+        """Play these episodes and no others, brought back by taking their actions again from their seeds.
+
+        Raises:
+            RuntimeError: if that does not lead to where they stood: the environment is not a function of its seed
+                and the actions.
+        """
+        slots, lengths = episodes.slots, episodes.lengths
+        self._free[:] = True
+        if not len(slots):
+            return
+        self._put(slots, episodes.jobs)
+        first, longest = np.cumsum(lengths) - lengths, int(lengths.max(initial=0))
+        shape = (len(self._free), *episodes.actions.shape[1:])
+        self._sent = [np.zeros(shape, episodes.actions.dtype) for _ in range(longest)]
+        for step_count, sent in enumerate(self._sent):
+            t = lengths - longest + step_count  # so that all end together
+            playing = slots[t >= 0]
+            sent[playing] = episodes.actions[(first + t)[t >= 0]]
+            step = self.env.step(playing, sent[playing])
+            self._lengths[playing] += 1
+            self._returns[playing] += step.rewards
+            self._see(playing, step.observations, step.action_masks)
+        differ = (self._observations[slots] != episodes.observations).reshape(len(slots), -1).any(axis=1)
+        if differ.any():
+            raise RuntimeError(
+                f"{self.env.name}: the episode with seed {episodes.jobs.seeds[differ.argmax()]} does not come to where "
+                f"it stood when its {lengths[differ.argmax()]} actions are taken again: the environment draws from "
+                "something besides its seed"
+            )
+        self._free[slots] = False
 
     def _begin(self, free: BoolArray, queue: Queue, record: TrajectoryRecorder, rows: IntArray) -> None:
         """Start episodes in the free slots, as many as the queue has."""
@@ -125,6 +164,10 @@ class Collector:
             return
         free[slots] = False
         rows[slots] = record.begin(jobs, starts=True)
+        self._put(slots, jobs)
+
+    def _put(self, slots: IntArray, jobs: Jobs) -> None:
+        """Start these episodes in these slots."""
         for name in ("groups", "members", "seeds", "noise_seeds"):
             getattr(self._jobs, name)[slots] = getattr(jobs, name)
         self._lengths[slots], self._returns[slots] = 0, 0.0
@@ -145,8 +188,12 @@ class Collector:
         rows: IntArray,
         record: TrajectoryRecorder,
         on_step: Callable[[Played], bool],
+        keep: bool,
     ) -> BoolArray | None:
-        """Play one step of these slots, and tell which episodes ended, `[k]`; None if `on_step` stopped it."""
+        """Play one step of these slots, and tell which episodes ended, `[k]`; None if `on_step` stopped it.
+
+        To `keep` the actions, all slots must play.
+        """
         observations = self._observations[slots]
         masks = None if self._masks is None else self._masks[slots]
         self._refuse_non_finite("observation", observations, slots)
@@ -156,6 +203,8 @@ class Collector:
         actions, log_probs = actor.act(observations, noise, masks)
         env_actions = actor.to_env(actions)
         step = self.env.step(slots, env_actions)
+        if keep:
+            self._sent.append(env_actions)
         self._lengths[slots] += 1
         self._refuse_non_finite("reward", step.rewards, slots)
         self._returns[slots] += step.rewards
@@ -207,62 +256,3 @@ def collect(
 ) -> Rollout | None:
     """Play every episode of the plan once, in as many slots as there are; see `Collector`."""
     return Collector(env, horizon).collect(actor, plan.queue(), on_step=on_step)
-
-
-def collect_groups(
-    play: Callable[[int], Rollout | None],
-    n_groups: int,
-    compare: Callable[[Rollout], Tensor],
-    max_resamples: int = 0,
-) -> tuple[Rollout, Tensor, float] | None:
-    """Play an iteration's groups, and new ones in place of those without spread, at most `max_resamples` times.
-
-    Dynamic sampling as in DAPO (arXiv 2503.14476), bounded. Every step of a group that is replaced was
-    taken, and counted.
-
-    Args:
-        play: plays so many groups of whole episodes; None if a callback ended it.
-        n_groups: groups wanted, P.
-        compare: the baseline: the advantages of a rollout, `[T, N]`.
-        max_resamples: rounds of replacements; what ties in the last one is kept.
-
-    Returns:
-        P groups, their advantages, and the share of all groups played that tied; or None if `play` was ended.
-    """
-    wanted, n_played, n_tied = n_groups, 0, 0
-    kept: list[Rollout] = []
-    for resamples_left in range(max_resamples, -1, -1):
-        played = play(wanted)
-        if played is None:
-            return None
-        rollout = played
-        advantages = compare(rollout)
-        spread = groups_with_spread(advantages, rollout.groups)
-        n_played += len(spread)
-        wanted = int((~spread).sum())
-        n_tied += wanted
-        if wanted == 0 or resamples_left == 0:
-            kept.append(rollout)
-            break
-        if bool(spread.any()):
-            kept.append(select_groups(rollout, spread))
-    if len(kept) > 1:
-        rollout = concatenate(kept)
-        advantages = compare(rollout)  # some baselines look beyond the group
-    return rollout, advantages, n_tied / n_played
-
-
-def warn_of_unequal_starts(rollout: Rollout, name: str) -> bool:
-    """Warn if members of a group did not start alike, and tell whether that was so."""
-    began = rollout.starts
-    if not bool(began.any()):
-        return False
-    differ = unequal_starts(rollout.first_observations[began].numpy(), rollout.groups[began].numpy())
-    if differ.any():
-        warnings.warn(
-            f"{name}: reset(seed=...) does not repeat the start: in {differ.sum()} of {len(differ)} groups the "
-            "members began differently. They are compared all the same, which is noisier; make the environment draw "
-            "its start from its own seeded generator",
-            stacklevel=4,
-        )
-    return bool(differ.any())

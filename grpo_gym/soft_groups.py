@@ -101,7 +101,8 @@ class CrossFit:
     @staticmethod
     def of(features: Tensor, fold: Tensor, n_folds: int, ridges: Sequence[float]) -> CrossFit:
         """Factorise once; every target is then solved for cheaply."""
-        grams = torch.stack([features[fold == k].T @ features[fold == k] for k in range(-1, n_folds)]).double()
+        precise = features.double()  # in float32 the sums' rounding is larger than the smallest ridge
+        grams = torch.stack([precise[fold == k].T @ precise[fold == k] for k in range(-1, n_folds)])
         others = grams.sum(dim=0) - grams[1:]
         # the constant is hardly penalised: it is the plain mean of the peers, to which the rest is added
         penalty = torch.eye(features.shape[1], dtype=torch.float64)

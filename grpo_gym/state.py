@@ -10,6 +10,7 @@ import torch
 
 from grpo_gym.checkpoint import Checkpoint
 from grpo_gym.encoding import decode_space, decode_value, encode_space, encode_value, find_unsaved, refuse_unsaved
+from grpo_gym.groups import EndlessQueue, InPlay, Jobs
 from grpo_gym.policy import POLICIES
 from grpo_gym.types import Slots
 
@@ -28,6 +29,7 @@ PARTS = (
     "episodes",
     "successes",
     "generators",
+    "queue",
 )
 """Entries of a checkpoint's data, all of them needed."""
 
@@ -56,13 +58,32 @@ def checkpoint_of(agent: GRPO, arguments: Iterable[str], exclude: Iterable[str])
             "plan": agent._plan_rng.bit_generator.state,
             "predict": agent._predict_rng.bit_generator.state,
         },
+        "queue": None if agent._queue is None else {"key": agent._queue.key, "n_begun": agent._queue.n_begun.tolist()},
     }
     return Checkpoint(
         data=data,
         policy=agent.policy.state_dict(),
         optimizer=agent.optimizer.state_dict(),
-        streams={"update": agent._update_generator.get_state()},
+        streams={"update": agent._update_generator.get_state(), **_in_play_tensors(agent)},
     )
+
+
+def _in_play_tensors(agent: GRPO) -> dict[str, torch.Tensor]:
+    """Episodes that a rollout of segments cut, as tensors by name."""
+    episodes = agent._in_play()
+    if episodes is None:
+        return {}
+    arrays = {name: getattr(episodes, name) for name in ("slots", "lengths", "actions", "observations")}
+    arrays.update({name: getattr(episodes.jobs, name) for name in ("groups", "members", "seeds", "noise_seeds")})
+    return {f"in_play.{name}": torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _stored_in_play(streams: Mapping[str, torch.Tensor]) -> InPlay | None:
+    if "in_play.slots" not in streams:
+        return None
+    given = {name.removeprefix("in_play."): x.cpu().numpy() for name, x in streams.items() if name != "update"}
+    jobs = Jobs(*(given[name] for name in ("groups", "members", "seeds", "noise_seeds")))
+    return InPlay(given["slots"], jobs, given["lengths"], given["actions"], given["observations"])
 
 
 def stored_arguments(checkpoint: Checkpoint, given: Mapping[str, Any], path: object) -> dict[str, Any]:
@@ -114,6 +135,11 @@ def restore(agent: GRPO, checkpoint: Checkpoint, path: object, new_seed: bool = 
         return
     agent._plan_rng.bit_generator.state = checkpoint.data["generators"]["plan"]
     agent._predict_rng.bit_generator.state = checkpoint.data["generators"]["predict"]
+    queue = checkpoint.data["queue"]
+    if queue is not None:
+        agent._queue = EndlessQueue(queue["key"], agent.n_groups, agent.group_size)
+        agent._queue.n_begun[:] = queue["n_begun"]
+        agent._to_resume = _stored_in_play(checkpoint.streams)
     agent._update_generator.set_state(checkpoint.streams["update"].to(torch.uint8).cpu())
 
 

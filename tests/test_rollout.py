@@ -16,7 +16,8 @@ from grpo_gym import rollout as rollout_module
 from grpo_gym.env_slots import EnvSlots
 from grpo_gym.episodes import concatenate, select_groups
 from grpo_gym.groups import Plan
-from grpo_gym.rollout import Played, collect, collect_groups, warn_of_unequal_starts
+from grpo_gym.rollout import Played, collect
+from grpo_gym.sampling import collect_groups, warn_of_unequal_starts
 from grpo_gym.types import DEFAULT_HORIZON, Rollout
 from grpo_gym.vec import make_slots
 from tests.toys import (
