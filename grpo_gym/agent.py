@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import time
-import warnings
 from collections import deque
 from collections.abc import Sequence
 from os import PathLike
@@ -18,6 +17,7 @@ from grpo_gym.advantages import groups_with_spread, scale
 from grpo_gym.baselines import BASELINES, Comparison
 from grpo_gym.callbacks import BaseCallback, CallbackList, as_callback
 from grpo_gym.checkpoint import read_checkpoint, write_checkpoint
+from grpo_gym.collectors import CREWS, AnyCollector, MakeCrew, sendable
 from grpo_gym.episodes import select_groups
 from grpo_gym.groups import LARGEST_NOISE_SEED, EndlessQueue, InPlay, Queue, plan
 from grpo_gym.logger import Logger, configure, open_run
@@ -31,6 +31,7 @@ from grpo_gym.state import check_spaces, checkpoint_of, restore, set_parameters,
 from grpo_gym.types import Batch, Rollout, Schedule, Slots
 from grpo_gym.update import UpdateSettings, make_batch, update
 from grpo_gym.vec import EnvLike, make_slots
+from grpo_gym.workers import WorkerCollector, deal_slots
 
 ADAM = {"eps": 1e-5, "fused": True}
 """Arguments of the optimiser: all its arithmetic in one call, a fifth of a small network's whole update."""
@@ -71,6 +72,11 @@ class GRPO:
         ent_coef: weight of the exact entropy bonus.
         max_grad_norm: gradients are scaled down to this norm.
         n_envs: episodes in play at once; None for all of an iteration.
+        n_workers: processes that play; 1 for this one alone. The result does not depend on it. It pays where a step
+            of the environment takes much longer than a small network; a script that uses it needs its
+            `if __name__ == "__main__":`.
+        collector: who the workers are: "processes" of this machine, actors on "ray", or a function that makes a
+            `workers.Crew`, as `ray_actors.RayActors(address)`.
         max_resamples: how many times an iteration may play new groups in place of those without spread.
         max_episode_steps: cut episodes here, if earlier than the environment does; where it has no limit,
             None means 10,000.
@@ -109,6 +115,8 @@ class GRPO:
         ent_coef: float = 0.0,
         max_grad_norm: float = 0.5,
         n_envs: int | None = None,
+        n_workers: int = 1,
+        collector: str | MakeCrew = "processes",
         max_resamples: int = 0,
         max_episode_steps: int | None = None,
         normalize_observations: bool = False,
@@ -135,7 +143,7 @@ class GRPO:
         self.stats_window_size, self.tensorboard_log = stats_window_size, tensorboard_log
         self.policy_kwargs, self.verbose, self.seed = policy_kwargs or {}, verbose, seed
         self.device = arguments.device(device)
-        arguments.check({**vars(self), "n_envs": n_envs})
+        arguments.check({**vars(self), "n_envs": n_envs, "n_workers": n_workers})
         self.lr_schedule = as_schedule(learning_rate, "learning_rate")
         self._clip_low = as_schedule(clip_range, "clip_range")
         high = clip_range if clip_range_high is None else clip_range_high
@@ -153,9 +161,10 @@ class GRPO:
         self._queue: EndlessQueue | None = None
         self._to_resume: InPlay | None = None
         self._recent: deque[Rollout] = deque(maxlen=peer_iterations - 1)
+        self.n_workers, self.collector = n_workers, collector
         if env is not None:
-            slots = make_slots(env, self.n_envs)
-            self._use(slots)
+            slots = self._make_slots(env)
+            self._use(slots, env)
             self.observation_space, self.action_space = slots.observation_space, slots.action_space
         if verbose >= 1:
             print(f"Using {self.device} device")
@@ -327,13 +336,15 @@ class GRPO:
                 )
             return self._collector.collect(actor, queue, self.n_steps, on_step)
 
+        assert self.env is not None
+        name = self.env.name
         hooks.on_rollout_start()
         self._seconds_comparing = 0.0
         iteration = collect_groups(play, self.n_groups, self._compare, self.max_resamples)
         if iteration is not None:
             hooks.on_rollout_end()
             if not self._warned_of_starts:
-                self._warned_of_starts = warn_of_unequal_starts(iteration[0], self._collector.env.name)
+                self._warned_of_starts = warn_of_unequal_starts(iteration[0], name)
         return iteration
 
     def _report(
@@ -415,24 +426,41 @@ class GRPO:
         Raises:
             ValueError: if its spaces differ; both are named.
         """
-        slots = make_slots(env, self.n_envs)
+        slots = self._make_slots(env)
         if not hasattr(self, "policy"):  # made without an environment: this one's spaces are the agent's
             self.observation_space, self.action_space = slots.observation_space, slots.action_space
             self._setup_model()
         check_spaces(slots, self.observation_space, self.action_space, "the agent was made for")
         if self.env is not None:
             self.env.close()
-        self._use(slots)
+        self._use(slots, env)
 
-    def _use(self, slots: Slots) -> None:
-        """Play in these slots from now on."""
-        if self.n_steps is not None and slots.num_envs != self.n_groups * self.group_size:
+    def _make_slots(self, env: EnvLike) -> Slots:
+        """Make the slots of this process: all, or one to know the spaces by if workers play."""
+        slots = make_slots(env, self.n_envs if self._plays_here else 1)
+        if self._plays_here and self.n_steps is not None and slots.num_envs != self.n_groups * self.group_size:
             raise ValueError(
                 f"{slots.name} has {slots.num_envs} environments, but with n_steps each plays all the time and is one "
                 f"member of one group: expected n_groups * group_size = {self.n_groups * self.group_size} of them"
             )
-        self.env, self.n_envs, self._warned_of_starts = slots, slots.num_envs, False
-        self._collector = Collector(slots, self.max_episode_steps)
+        return slots
+
+    def _use(self, slots: Slots, env: EnvLike) -> None:
+        """Play in these slots from now on, or in workers' that are made of the same."""
+        self.env, self._warned_of_starts = slots, False
+        self._collector: AnyCollector
+        if self._plays_here:
+            self.n_envs = slots.num_envs
+            self._collector = Collector(slots, self.max_episode_steps)
+        else:
+            unit = 1 if self.n_steps is None else self.group_size
+            sizes = deal_slots(self.n_envs, self.n_workers, unit)
+            crew = CREWS[self.collector] if isinstance(self.collector, str) else self.collector
+            self._collector = WorkerCollector(crew(sendable(env), sizes, self.max_episode_steps), sizes)
+
+    @property
+    def _plays_here(self) -> bool:
+        return self.n_workers == 1 and self.collector == "processes"
 
     def _in_play(self) -> InPlay | None:
         """Return the episodes that were cut and will go on, if there are any."""
@@ -444,10 +472,7 @@ class GRPO:
         """Go on with the episodes of a checkpoint."""
         episodes, self._to_resume = self._to_resume, None
         if episodes is not None:
-            try:
-                self._collector.resume(episodes)
-            except RuntimeError as error:
-                warnings.warn(f"{error}. New episodes are begun: training goes on, but not bit for bit", stacklevel=3)
+            self._collector.resume(episodes)
 
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """Return the state dicts of "policy" and "policy.optimizer"."""

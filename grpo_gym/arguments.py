@@ -33,14 +33,9 @@ def check(values: Mapping[str, Any]) -> None:
         ValueError: for the first that cannot work.
     """
     whole("group_size", values["group_size"], 2, "one episode has nothing to be compared with")
-    for name, least in (
-        ("n_groups", 1),
-        ("n_epochs", 1),
-        ("stats_window_size", 1),
-        ("peer_iterations", 1),
-        ("max_resamples", 0),
-    ):
-        whole(name, values[name], least)
+    for name in ("n_groups", "n_epochs", "n_workers", "peer_iterations", "stats_window_size"):
+        whole(name, values[name], 1)
+    whole("max_resamples", values["max_resamples"], 0)
     for name in ("batch_size", "n_envs", "n_steps", "max_episode_steps"):
         if values[name] is not None:
             whole(name, values[name], 1)

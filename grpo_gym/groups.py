@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -97,6 +98,40 @@ class InPlay:
     lengths: IntArray
     actions: Array
     observations: Array
+
+    @staticmethod
+    def none() -> InPlay:
+        """Return no episodes."""
+        empty = np.zeros(0, np.int64)
+        return InPlay(empty, Jobs(empty, empty, empty, empty), empty, empty, empty)
+
+    def split(self, sizes: IntArray) -> list[InPlay]:
+        """Part the slots into ranges of these sizes, numbered from 0 in each part."""
+        owner = np.repeat(np.arange(len(self.slots)), self.lengths)
+        parts = []
+        for first, size in zip(np.cumsum(sizes) - sizes, sizes, strict=True):
+            here = ((self.slots >= first) & (self.slots < first + size)).nonzero()[0]
+            actions = self.actions[np.isin(owner, here)]
+            slots = self.slots[here] - first
+            parts.append(InPlay(slots, self.jobs.select(here), self.lengths[here], actions, self.observations[here]))
+        return parts
+
+    @staticmethod
+    def join(parts: Sequence[InPlay], sizes: IntArray) -> InPlay:
+        """Undo `split`."""
+        numbered = [
+            (part, first) for part, first in zip(parts, np.cumsum(sizes) - sizes, strict=True) if len(part.slots)
+        ]
+        if not numbered:
+            return InPlay.none()
+        names = ("groups", "members", "seeds", "noise_seeds")
+        return InPlay(
+            np.concatenate([part.slots + first for part, first in numbered]),
+            Jobs(*(np.concatenate([getattr(part.jobs, name) for part, _ in numbered]) for name in names)),
+            np.concatenate([part.lengths for part, _ in numbered]),
+            np.concatenate([part.actions for part, _ in numbered]),
+            np.concatenate([part.observations for part, _ in numbered]),
+        )
 
 
 class Queue(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -126,9 +127,7 @@ class Collector:
     def resume(self, episodes: InPlay) -> None:
         """Play these episodes and no others, brought back by taking their actions again from their seeds.
 
-        Raises:
-            RuntimeError: if that does not lead to where they stood: the environment is not a function of its seed
-                and the actions.
+        If that does not lead to where they stood it warns, and new ones are begun in their place.
         """
         slots, lengths = episodes.slots, episodes.lengths
         self._free[:] = True
@@ -148,11 +147,13 @@ class Collector:
             self._see(playing, step.observations, step.action_masks)
         differ = (self._observations[slots] != episodes.observations).reshape(len(slots), -1).any(axis=1)
         if differ.any():
-            raise RuntimeError(
+            warnings.warn(
                 f"{self.env.name}: the episode with seed {episodes.jobs.seeds[differ.argmax()]} does not come to where "
                 f"it stood when its {lengths[differ.argmax()]} actions are taken again: the environment draws from "
-                "something besides its seed"
+                "something besides its seed. New episodes are begun: training goes on, but not bit for bit",
+                stacklevel=2,
             )
+            return
         self._free[slots] = False
 
     def _begin(self, free: BoolArray, queue: Queue, record: TrajectoryRecorder, rows: IntArray) -> None:

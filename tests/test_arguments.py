@@ -16,6 +16,7 @@ GOOD: dict[str, Any] = {
     "max_resamples": 0,
     "batch_size": 256,
     "n_envs": None,
+    "n_workers": 1,
     "n_steps": None,
     "max_episode_steps": None,
     "gamma": 0.99,

@@ -124,6 +124,8 @@ def test_every_argument_of_the_agent_is_an_option(untrained: list[tuple[GRPO, fl
         "n_groups": ("2", 2),
         "group_size": ("3", 3),
         "n_steps": ("None", None),
+        "n_workers": ("1", 1),
+        "collector": ("processes", "processes"),
         "batch_size": ("None", None),
         "n_epochs": ("7", 7),
         "gamma": ("0.25", 0.25),
