@@ -12,7 +12,9 @@ from grpo_gym.callbacks import (
     EvalCallback,
     StopTrainingOnRewardThreshold,
 )
+from grpo_gym.doctor import check_group_env
 from grpo_gym.evaluation import evaluate_policy
+from grpo_gym.group_report import GroupReport
 from grpo_gym.progress import ProgressBarCallback
 from grpo_gym.recipes import recipe
 from grpo_gym.schedules import LinearSchedule
@@ -25,9 +27,11 @@ __all__ = [
     "CallbackList",
     "CheckpointCallback",
     "EvalCallback",
+    "GroupReport",
     "LinearSchedule",
     "ProgressBarCallback",
     "StopTrainingOnRewardThreshold",
+    "check_group_env",
     "evaluate_policy",
     "recipe",
 ]

@@ -1,4 +1,4 @@
-"""The command line: train, evaluate and play agents; every argument of `GRPO` is an option of `train`."""
+"""The command line: train, evaluate and play agents, check environments; `train` has all options of `GRPO`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from grpo_gym.agent import ARGUMENTS, GRPO
+from grpo_gym.doctor import check_group_env
 from grpo_gym.evaluation import evaluate_policy
 from grpo_gym.extras import need
 from grpo_gym.recipes import RECIPES, find
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     env = next((word for word in words if find(word)), "") if words[:1] == ["train"] else ""
-    commands = {"train": _train_command(env), "evaluate": evaluate, "play": play, "recipes": recipes}
+    commands = {"train": _train_command(env), "evaluate": evaluate, "play": play, "doctor": doctor, "recipes": recipes}
     try:
         tyro.extras.subcommand_cli_from_dict(commands, prog="grpo-gym", args=words, description=__doc__)
     except (ValueError, TypeError, OSError, ImportError, gym.error.Error) as error:
@@ -107,6 +108,31 @@ def play(
                 print(watched.render(), "\n")
         print(f"seed {seed}: return {total:g}")
     watched.close()
+
+
+def doctor(
+    env: Annotated[str, Positional],
+    n_groups: int = 8,
+    group_size: int = 8,
+    seed: int = 0,
+    max_episode_steps: int = 1000,
+    gamma: float = 0.99,
+    env_kwargs: str = "{}",
+) -> None:
+    """Try whether an environment suits groups: do its seeds repeat, what is a good baseline, what is wrong with it.
+
+    Args:
+        env: environment id, such as CartPole-v1 or grpo_envs:grpo/Battleship-v0.
+        n_groups: groups of random play.
+        group_size: episodes of a group.
+        seed: of the starts and the actions.
+        max_episode_steps: longer episodes are cut; a smaller number makes it faster.
+        gamma: discount in the comparison of baselines.
+        env_kwargs: arguments of the environment, as a Python dictionary.
+    """
+    spec = find_spec(env)
+    spec.kwargs.update(_dictionary("env_kwargs", env_kwargs))
+    print(check_group_env(spec, n_groups, group_size, seed, max_episode_steps, gamma))
 
 
 def recipes() -> None:

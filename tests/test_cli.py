@@ -6,7 +6,7 @@ import gymnasium as gym
 import pytest
 import torch
 
-from grpo_gym import GRPO
+from grpo_gym import GRPO, check_group_env
 from grpo_gym.agent import ARGUMENTS
 from grpo_gym.cli import HIDDEN, main
 from grpo_gym.recipes import RECIPES
@@ -282,3 +282,34 @@ def test_recipes_lists_every_recipe_with_its_settings(capsys: pytest.CaptureFixt
     for env_id, recipe in RECIPES.items():
         assert f"{env_id}  ({recipe.total_timesteps:,} steps)" in said
         assert [name for name, value in recipe.arguments.items() if f"{name}={value!r}" not in said] == []
+
+
+# --- doctor ----------------------------------------------------------------------------------------------------
+
+SMALL = ["--n-groups", "2", "--group-size", "3", "--max-episode-steps", "30"]
+
+
+def test_doctor_prints_the_report_that_the_same_arguments_give_in_python(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor", "CartPole-v1", *SMALL, "--seed", "5", "--gamma", "0.9"])
+    assert capsys.readouterr().out == f"{check_group_env('CartPole-v1', 2, 3, 5, 30, 0.9)}\n"
+
+
+def test_doctor_passes_arguments_of_the_environment_on(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor", "FrozenLake-v1", *SMALL, "--env-kwargs", "{'desc': ['SG', 'HH'], 'is_slippery': False}"])
+    said = capsys.readouterr().out
+    assert "100% terminated" in said
+    assert "mean length 30.0" not in said
+    main(["doctor", "FrozenLake-v1", *SMALL, "--env-kwargs", "{'desc': ['SF', 'FF'], 'is_slippery': False}"])
+    assert "100% cut here after 30 steps; mean length 30.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["CartPol-v1"], "there is no environment 'CartPol-v1'"),
+        (["CartPole-v1", "--group-size", "1"], "group_size=1 must be a whole number, at least 2"),
+        (["CartPole-v1", "--env-kwargs", "64"], "env_kwargs='64' is not a Python dictionary"),
+    ],
+)
+def test_what_cannot_be_checked_ends_with_the_reason(words: list[str], said: str) -> None:
+    assert said in fails(["doctor", *words])

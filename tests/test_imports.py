@@ -16,7 +16,8 @@ OURS = "grpo_gym"
 NETWORKS = {"torch.nn", "torch.optim"}
 EFFECTS = {"os", "io", "pathlib", "json", "csv", "zipfile", "tempfile", "shutil", "socket", "subprocess"}
 SLOTS = {"vec", "env_slots", "vector_slots"}
-STEPPING = {"grpo_gym.rollout", "grpo_gym.episodes", *(f"{OURS}.{name}" for name in SLOTS)}
+SLOT_MODULES = {f"{OURS}.{name}" for name in SLOTS}
+STEPPING = {"grpo_gym.rollout", "grpo_gym.episodes"} | SLOT_MODULES
 LOGGING = {"grpo_gym.logger", "grpo_gym.log_formats"}
 FILES = {"grpo_gym.checkpoint", "grpo_gym.encoding", *LOGGING}
 EVALUATING = {"grpo_gym.evaluation", "grpo_gym.eval_envs", "grpo_gym.eval_player", "grpo_gym.env_layers"}
@@ -42,6 +43,12 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     "acting": MODEL,
     "episodes": EFFECTS | FILES | AGENT | {"gymnasium", "grpo_gym.losses", "grpo_gym.update", "grpo_gym.policy"},
     "rollout": EFFECTS | FILES | AGENT | {"grpo_gym.losses", "grpo_gym.update"},
+    "snapshots": {"torch"} | EFFECTS | FILES | AGENT | STEPPING | EVALUATING,
+    "group_report": {"torch", "gymnasium"} | EFFECTS | FILES | AGENT | STEPPING | EVALUATING,
+    "doctor": EFFECTS | FILES | AGENT | {"grpo_gym.losses", "grpo_gym.update"},
+    "sampling": EFFECTS | FILES | AGENT | SLOT_MODULES | {"grpo_gym.rollout", "grpo_gym.update", "grpo_gym.policy"},
+    "workers": EFFECTS | FILES | AGENT | {"grpo_gym.update", "grpo_gym.policy", "multiprocessing", "ray"},
+    "processes": EFFECTS | FILES | AGENT | {"grpo_gym.update", "grpo_gym.policy", "ray"},
     "update": EFFECTS | FILES | AGENT | STEPPING | EVALUATING | {"gymnasium"},
     "reports": EFFECTS | FILES | AGENT | STEPPING,
     "arguments": EFFECTS | FILES | AGENT | STEPPING,
@@ -152,9 +159,9 @@ def calls_of(method: str) -> dict[str, set[str]]:
 
 
 def test_only_the_rollout_steps_training_slots_and_only_the_update_steps_the_optimiser() -> None:
-    # slots are what is stepped; evaluation and the command line make environments of their own
-    evaluation = {name.removeprefix("grpo_gym.") for name in EVALUATING}
-    callers = {module: on for module, on in calls_of("step").items() if module not in {*SLOTS, "cli", *evaluation}}
+    # slots are what is stepped; evaluation, snapshots and the command line make environments of their own
+    others = {*SLOTS, "cli", "snapshots", *(name.removeprefix("grpo_gym.") for name in EVALUATING)}
+    callers = {module: on for module, on in calls_of("step").items() if module not in others}
     assert callers == {"rollout": {"self.env"}, "update": {"optimizer"}}
 
 

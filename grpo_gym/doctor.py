@@ -1,0 +1,212 @@
+"""Whether an environment suits groups, found out by trying.
+
+All is random play, in the very slots that an agent would train in. How returns vary under random actions need not be
+how they vary under a trained agent's; what repeats and what can be snapshotted is the same for both.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import VectorEnv
+from torch import Tensor
+
+from grpo_gym.advantages import group_spread, returns_to_go
+from grpo_gym.arguments import number, whole
+from grpo_gym.baselines import BASELINES, Comparison
+from grpo_gym.group_report import REASONS, GroupReport
+from grpo_gym.groups import Plan, plan, unequal_starts
+from grpo_gym.policy import MlpPolicy
+from grpo_gym.rollout import Played, collect
+from grpo_gym.snapshots import METHODS, MakeEnv, in_words, prove
+from grpo_gym.types import Array, BoolArray, FloatArray, Rollout
+from grpo_gym.vec import EnvLike, find_spec, make_slots
+
+N_SLOTS = 3
+"""An odd number: twins meet in slots of different pasts, and what a reset leaves behind shows."""
+
+LARGEST_OBSERVATION = 512
+"""Numbers in an observation up to which soft groups are tried: their cost grows with the square."""
+
+
+def check_group_env(
+    env: EnvLike,
+    n_groups: int = 8,
+    group_size: int = 8,
+    seed: int = 0,
+    max_episode_steps: int = 1000,
+    gamma: float = 0.99,
+) -> GroupReport:
+    """Try whether members of a group can be compared in an environment, and with what.
+
+    Plays P pairs of twins (same seed, same actions), P groups of G episodes of random actions, and one episode for
+    each way of taking snapshots.
+
+    Args:
+        env: whatever `GRPO` takes. A vector environment is left open, and no snapshots are tried: there is no single
+            environment to be had from it.
+        n_groups: P, at least 2.
+        group_size: G, at least 2.
+        seed: of the starts and the actions.
+        max_episode_steps: episodes are cut here; a smaller number makes it faster.
+        gamma: discount in the comparison of baselines.
+
+    Returns:
+        The report. A sick environment is a report with `problems`, not an exception.
+
+    Raises:
+        ValueError, TypeError: if an argument cannot work, or there is no such environment.
+    """
+    whole("n_groups", n_groups, 2, "starts could not be told from actions")
+    whole("group_size", group_size, 2, "one episode has nothing to be compared with")
+    whole("max_episode_steps", max_episode_steps, 1)
+    whole("seed", seed, 0)
+    number("gamma", gamma, 0.0, 1.0)
+    slots = make_slots(env, N_SLOTS)
+    report = GroupReport(slots.name, n_groups, group_size, max_episode_steps, gamma, slots.has_time_limit)
+    n_cut = 0
+
+    def count_cuts(played: Played) -> bool:
+        nonlocal n_cut
+        n_cut += int((played.ended & ~(played.step.terminated | played.step.truncated)).sum())
+        return True
+
+    try:
+        with torch.random.fork_rng(devices=[]):
+            policy = MlpPolicy(slots.observation_space, slots.action_space)  # refuses what GRPO refuses
+        actor = RandomActor(slots.action_space)
+        groups = plan(np.random.default_rng(seed), n_groups, group_size)
+        pairs = Plan(groups.seeds, 2, np.repeat(groups.noise_seeds[:n_groups], 2))
+        twins = collect(slots, actor, pairs, max_episode_steps)
+        rollout = collect(slots, actor, groups, max_episode_steps, count_cuts)
+        assert twins is not None
+        assert rollout is not None
+        report = _judge(report, twins, rollout, n_cut, Comparison(gamma, flatten=policy.flatten))
+    except Exception as error:
+        return replace(report, failure=in_words(error))
+    finally:
+        if not isinstance(env, VectorEnv):
+            slots.close()
+    make_env = _maker(env)
+    if make_env is None:
+        return report
+    return replace(report, snapshots=tuple(prove(name, make_env, seed, max_episode_steps) for name in METHODS))
+
+
+class RandomActor:
+    """Uniformly random legal actions; the same noise always gives the same ones, whoever plays beside.
+
+    Args:
+        space: Discrete, or Box with finite bounds.
+    """
+
+    def __init__(self, space: gym.Space[Any]):
+        self.space: Any = space
+        self.noise_size = 1 if isinstance(space, gym.spaces.Discrete) else math.prod(space.shape or ())
+
+    def act(
+        self, observations: Array, noise: FloatArray | None, action_masks: BoolArray | None = None
+    ) -> tuple[Array, FloatArray]:
+        """See `rollout.Actor`; the log-probabilities are all 0, nobody learns from them."""
+        assert noise is not None
+        log_probs = np.zeros(len(noise), np.float32)
+        if not isinstance(self.space, gym.spaces.Discrete):
+            return noise, log_probs
+        legal = np.ones((len(noise), int(self.space.n)), np.bool_) if action_masks is None else action_masks
+        chosen = np.floor(noise * legal.sum(axis=1, keepdims=True))
+        return (legal.cumsum(axis=1) > chosen).argmax(axis=1), log_probs
+
+    def to_env(self, actions: Array) -> Array:
+        """See `rollout.Actor`."""
+        if isinstance(self.space, gym.spaces.Discrete):
+            return np.asarray(actions + self.space.start)
+        low, high = self.space.low, self.space.high
+        within = low + actions.reshape(-1, *self.space.shape) * (high - low)
+        return np.asarray(np.clip(within, low, high), self.space.dtype)
+
+
+def random_effects(returns: Tensor) -> tuple[float, float]:
+    """Take the variance of returns apart, with the group as the factor (one-way random effects).
+
+      within = mean of the groups' variances,  between = max(0, variance of the groups' means − within / G)
+
+    As baselines for returns, peers from the same start beat the whole batch where the start makes a share
+    between / (between + within) > 1 / G of the variance.
+
+    Args:
+        returns: `[P, G]`, P ≥ 2, G ≥ 2.
+
+    Returns:
+        The two variances, both unbiased but for the bound.
+    """
+    within = float(returns.var(dim=1).mean())
+    return within, max(0.0, float(returns.mean(dim=1).var()) - within / returns.shape[1])
+
+
+def _judge(report: GroupReport, twins: Rollout, rollout: Rollout, n_cut: int, comparison: Comparison) -> GroupReport:
+    """Write down what the two rollouts tell."""
+    group_size, n_episodes = rollout.group_size, len(rollout.terminated)
+    unequal = [unequal_starts(r.first_observations.numpy(), r.groups.numpy()).any() for r in (twins, rollout)]
+    returns = returns_to_go(rollout.rewards, rollout.mask, 1.0)[0]
+    within, between = random_effects(returns.view(-1, group_size))
+    tied = group_spread(returns, group_size) == 0
+    return replace(
+        report,
+        n_steps=sum(r.n_steps + r.idle_steps for r in (twins, rollout)),
+        equal_starts=not any(unequal),
+        equal_transitions=None if any(unequal) else _agree(twins),
+        terminated=float(rollout.terminated.double().mean()),
+        truncated=(int(rollout.truncated.sum()) - n_cut) / n_episodes,
+        cut=n_cut / n_episodes,
+        mean_length=rollout.n_steps / n_episodes,
+        return_mean=float(returns.mean()),
+        within_std=math.sqrt(within),
+        between_std=math.sqrt(between),
+        start_share=between / (between + within) if between + within > 0 else math.nan,
+        tied_groups=float(tied.double().mean()),
+        unexplained=_unexplained(rollout, comparison, equal_starts=not any(unequal)),
+    )
+
+
+def _agree(twins: Rollout) -> bool:
+    """Tell whether the two of each pair went through the same."""
+    ends = twins.lengths.cumsum(0)[:-1].numpy()
+    columns = [np.split(x.numpy(), ends) for x in (twins.observations, twins.actions, twins.flat(twins.rewards))]
+    columns += [list(twins.final_observations.numpy()), list(twins.terminated.numpy())]
+    pairs = [pair for column in columns for pair in zip(column[::2], column[1::2], strict=True)]
+    return all(np.array_equal(one, other) for one, other in pairs)
+
+
+def _unexplained(rollout: Rollout, comparison: Comparison, equal_starts: bool) -> dict[str, float]:
+    """Return what each baseline leaves; those by the start only where members share one."""
+    returns = rollout.flat(returns_to_go(rollout.rewards, rollout.mask, comparison.gamma))
+    total = float((returns - returns.mean()).square().mean())
+    small = comparison.flatten(rollout.final_observations).shape[1] <= LARGEST_OBSERVATION
+    usable = {"live_peers": equal_starts, "batch": True, "shrunk": equal_starts, "soft_groups": small}
+    left = {
+        name: float(rollout.flat(BASELINES[name](rollout, comparison)).square().mean())
+        for name in REASONS
+        if usable[name]
+    }
+    return {name: square / total for name, square in left.items()} if total > 0 else {}
+
+
+def _maker(env: EnvLike) -> MakeEnv | None:
+    """Return what makes single environments; None for a vector environment."""
+    if isinstance(env, VectorEnv):
+        return None
+    if isinstance(env, str):
+        env = find_spec(env)
+    if isinstance(env, gym.Env):
+        assert env.spec is not None  # make_slots refuses one without
+        env = env.spec
+    if isinstance(env, EnvSpec):
+        spec = env
+        return lambda: gym.make(spec, disable_env_checker=True)
+    return env
