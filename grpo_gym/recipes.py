@@ -34,6 +34,50 @@ RECIPES: dict[str, Recipe] = {
             "gamma": 0.98,
         },
     ),
+    "Acrobot-v1": Recipe(
+        200_000,
+        {
+            "learning_rate": "lin_0.001",
+            "n_groups": 4,
+            "group_size": 4,
+            "batch_size": 128,
+            "n_epochs": 10,
+            "gamma": 0.99,
+            "baseline": "soft_groups",
+            "normalize_observations": True,
+        },
+    ),
+    # all rewards are -1: it is the value of where a cut found the car that tells good segments from bad ones
+    "MountainCar-v0": Recipe(
+        500_000,
+        {
+            "learning_rate": "lin_0.001",
+            "n_groups": 4,
+            "group_size": 8,
+            "n_steps": 128,
+            "batch_size": 256,
+            "n_epochs": 10,
+            "gamma": 0.999,
+            "gae_lambda": 0.98,
+            "baseline": "soft_groups",
+            "ent_coef": 0.02,
+            "normalize_observations": True,
+        },
+    ),
+    "Pendulum-v1": Recipe(
+        100_000,
+        {
+            "learning_rate": "lin_0.002",
+            "n_groups": 4,
+            "group_size": 4,
+            "n_steps": 128,
+            "batch_size": 64,
+            "n_epochs": 10,
+            "gamma": 0.95,
+            "baseline": "soft_groups",
+            "normalize_observations": True,
+        },
+    ),
     "LunarLander-v3": Recipe(
         500_000,
         {
