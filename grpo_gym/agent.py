@@ -33,7 +33,7 @@ from grpo_gym.update import UpdateSettings, make_batch, update
 from grpo_gym.vec import EnvLike, make_slots
 from grpo_gym.workers import WorkerCollector, deal_slots
 
-ADAM = {"eps": 1e-5, "fused": True}
+ADAM: dict[str, Any] = {"eps": 1e-5, "fused": True}
 """Arguments of the optimiser: all its arithmetic in one call, a fifth of a small network's whole update."""
 
 

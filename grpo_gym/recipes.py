@@ -22,6 +22,9 @@ class Recipe:
     env_kwargs: dict[str, Any] = field(default_factory=dict)
 
 
+SOFT: dict[str, Any] = {"baseline": "soft_groups", "n_groups": 4, "group_size": 4, "normalize_observations": True}
+"""What recipes with soft groups have in common, where they do not say otherwise."""
+
 RECIPES: dict[str, Recipe] = {
     "CartPole-v1": Recipe(
         50_000,
@@ -36,61 +39,30 @@ RECIPES: dict[str, Recipe] = {
     ),
     "Acrobot-v1": Recipe(
         200_000,
-        {
-            "learning_rate": "lin_0.001",
-            "n_groups": 4,
-            "group_size": 4,
-            "batch_size": 128,
-            "n_epochs": 10,
-            "gamma": 0.99,
-            "baseline": "soft_groups",
-            "normalize_observations": True,
-        },
+        {**SOFT, "learning_rate": "lin_0.001", "batch_size": 128, "n_epochs": 10, "gamma": 0.99},
     ),
     # all rewards are -1: it is the value of where a cut found the car that tells good segments from bad ones
     "MountainCar-v0": Recipe(
         500_000,
         {
-            "learning_rate": "lin_0.001",
-            "n_groups": 4,
+            **SOFT,
             "group_size": 8,
             "n_steps": 128,
+            "learning_rate": "lin_0.001",
             "batch_size": 256,
             "n_epochs": 10,
             "gamma": 0.999,
             "gae_lambda": 0.98,
-            "baseline": "soft_groups",
             "ent_coef": 0.02,
-            "normalize_observations": True,
         },
     ),
     "Pendulum-v1": Recipe(
         100_000,
-        {
-            "learning_rate": "lin_0.002",
-            "n_groups": 4,
-            "group_size": 4,
-            "n_steps": 128,
-            "batch_size": 64,
-            "n_epochs": 10,
-            "gamma": 0.95,
-            "baseline": "soft_groups",
-            "normalize_observations": True,
-        },
+        {**SOFT, "n_steps": 128, "learning_rate": "lin_0.002", "batch_size": 64, "n_epochs": 10, "gamma": 0.95},
     ),
     "LunarLander-v3": Recipe(
         500_000,
-        {
-            "learning_rate": "lin_0.001",
-            "n_groups": 4,
-            "group_size": 4,
-            "batch_size": 256,
-            "n_epochs": 10,
-            "gamma": 0.995,
-            "gae_lambda": 0.95,
-            "baseline": "soft_groups",
-            "normalize_observations": True,
-        },
+        {**SOFT, "learning_rate": "lin_0.001", "batch_size": 256, "n_epochs": 10, "gamma": 0.995},
     ),
     # the reward comes once, at the end: gamma 1, and many boards an iteration rather than many passes
     "grpo/Battleship-v0": Recipe(

@@ -35,7 +35,7 @@ BANDWIDTHS = (0.5, 1.0, 2.0)
 N_FEATURES = 255
 """Random features D: the error of the kernel falls with 1/√D, the cost of the solve grows with D²."""
 
-N_FITS = 3
+N_FITS = 5
 """Fits where episodes were truncated or cut: each takes what comes after their last step from the one before."""
 
 CLIP = 5.0
