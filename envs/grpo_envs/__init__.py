@@ -4,6 +4,7 @@
   grpo/Battleship-v0        `BattleshipEnv`            `BattleshipVectorEnv`
   grpo/Bandit-v0            `BanditEnv`                `BanditVectorEnv`
   grpo/DynamicBandit-v0     `DynamicBanditEnv`         `DynamicBanditVectorEnv`
+  grpo/Countdown-v0         `CountdownEnv`             `CountdownVectorEnv`
 
 `gym.make("grpo_envs:grpo/Battleship-v0")` imports and makes in one go. Reference players that say what a
 score is worth are in `grpo_envs.players`; `python -m grpo_envs.players` prints their table.
@@ -20,12 +21,16 @@ from grpo_envs.bandits import BanditEnv, DynamicBanditEnv
 from grpo_envs.bandits_vector import BanditVectorEnv, DynamicBanditVectorEnv
 from grpo_envs.battleship import BattleshipEnv
 from grpo_envs.battleship_vector import BattleshipVectorEnv
+from grpo_envs.countdown import CountdownEnv
+from grpo_envs.countdown_vector import CountdownVectorEnv
 
 __all__ = [
     "BanditEnv",
     "BanditVectorEnv",
     "BattleshipEnv",
     "BattleshipVectorEnv",
+    "CountdownEnv",
+    "CountdownVectorEnv",
     "DynamicBanditEnv",
     "DynamicBanditVectorEnv",
 ]
@@ -45,4 +50,9 @@ register(
     id="grpo/DynamicBandit-v0",
     entry_point="grpo_envs.bandits:DynamicBanditEnv",
     vector_entry_point="grpo_envs.bandits_vector:DynamicBanditVectorEnv",
+)
+register(
+    id="grpo/Countdown-v0",
+    entry_point="grpo_envs.countdown:CountdownEnv",
+    vector_entry_point="grpo_envs.countdown_vector:CountdownVectorEnv",
 )
