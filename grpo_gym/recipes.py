@@ -6,6 +6,8 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -63,6 +65,18 @@ RECIPES: dict[str, Recipe] = {
     "LunarLander-v3": Recipe(
         500_000,
         {**SOFT, "learning_rate": "lin_0.001", "batch_size": 256, "n_epochs": 10, "gamma": 0.995},
+    ),
+    "HalfCheetah-v5": Recipe(
+        500_000,
+        {
+            **SOFT,
+            "n_steps": 128,
+            "learning_rate": "lin_0.0005",
+            "batch_size": 128,
+            "n_epochs": 10,
+            "gamma": 0.98,
+            "policy_kwargs": {"log_std_init": -1.0, "activation_fn": torch.nn.ReLU},
+        },
     ),
     # the reward comes once, at the end: gamma 1, and many boards an iteration rather than many passes
     "grpo/Battleship-v0": Recipe(
