@@ -27,6 +27,18 @@ class Recipe:
 SOFT: dict[str, Any] = {"baseline": "soft_groups", "n_groups": 4, "group_size": 4, "normalize_observations": True}
 """What recipes with soft groups have in common, where they do not say otherwise."""
 
+WALK: dict[str, Any] = {
+    **SOFT,
+    "n_groups": 2,
+    "learning_rate": "lin_0.0005",
+    "batch_size": 64,
+    "n_epochs": 5,
+    "gae_lambda": 0.9,
+    "target_kl": 0.01,
+    "policy_kwargs": {"log_std_init": -0.5},
+}
+"""What legs have in common that fall: whole episodes, many small iterations, and steps that are not too large."""
+
 RECIPES: dict[str, Recipe] = {
     "CartPole-v1": Recipe(
         50_000,
@@ -78,6 +90,9 @@ RECIPES: dict[str, Recipe] = {
             "policy_kwargs": {"log_std_init": -1.0, "activation_fn": torch.nn.ReLU},
         },
     ),
+    "Hopper-v5": Recipe(500_000, WALK),
+    "Walker2d-v5": Recipe(500_000, WALK),
+    "BipedalWalker-v3": Recipe(1_000_000, WALK),
     # the reward comes once, at the end: gamma 1, and many boards an iteration rather than many passes
     "grpo/Battleship-v0": Recipe(
         1_500_000,
