@@ -53,7 +53,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "Acrobot-v1": Recipe(
         200_000,
-        {**SOFT, "learning_rate": "lin_0.001", "batch_size": 128, "n_epochs": 10, "gamma": 0.99},
+        {**SOFT, "n_steps": 128, "learning_rate": "lin_0.001", "batch_size": 128, "n_epochs": 10, "gamma": 0.99},
     ),
     # all rewards are -1: it is the value of where a cut found the car that tells good segments from bad ones
     "MountainCar-v0": Recipe(
