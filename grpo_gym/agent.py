@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import time
 from collections import deque
@@ -17,7 +18,7 @@ from grpo_gym.advantages import groups_with_spread, scale
 from grpo_gym.baselines import BASELINES, Comparison
 from grpo_gym.callbacks import BaseCallback, CallbackList, as_callback
 from grpo_gym.checkpoint import read_checkpoint, write_checkpoint
-from grpo_gym.collectors import CREWS, AnyCollector, MakeCrew, sendable
+from grpo_gym.collectors import AnyCollector, MakeCrew, find_crew, sendable
 from grpo_gym.episodes import select_groups
 from grpo_gym.groups import LARGEST_NOISE_SEED, EndlessQueue, InPlay, Queue, plan
 from grpo_gym.logger import Logger, configure, open_run
@@ -31,7 +32,7 @@ from grpo_gym.state import check_spaces, checkpoint_of, restore, set_parameters,
 from grpo_gym.types import Batch, Rollout, Schedule, Slots
 from grpo_gym.update import UpdateSettings, make_batch, update
 from grpo_gym.vec import EnvLike, make_slots
-from grpo_gym.workers import WorkerCollector, deal_slots
+from grpo_gym.workers import WorkerCollector, deal_slots, pack_work
 
 ADAM: dict[str, Any] = {"eps": 1e-5, "fused": True}
 """Arguments of the optimiser: all its arithmetic in one call, a fifth of a small network's whole update."""
@@ -328,13 +329,11 @@ class GRPO:
         actor = self.policy.actor()
 
         def play(n_groups: int) -> Rollout | None:
-            if self.n_steps is None:
-                queue: Queue = plan(self._plan_rng, n_groups, self.group_size).queue()
-            else:
-                self._queue = queue = self._queue or EndlessQueue(
-                    int(self._plan_rng.integers(LARGEST_NOISE_SEED)), n_groups, self.group_size
-                )
-            return self._collector.collect(actor, queue, self.n_steps, on_step)
+            queue = self._next_queue(n_groups)
+            rollout = self._collector.collect(actor, queue, self.n_steps, on_step)
+            if rollout is not None and isinstance(queue, EndlessQueue):
+                self._queue = queue  # the episodes of a rollout that was stopped were never begun
+            return rollout
 
         assert self.env is not None
         name = self.env.name
@@ -346,6 +345,14 @@ class GRPO:
             if not self._warned_of_starts:
                 self._warned_of_starts = warn_of_unequal_starts(iteration[0], name)
         return iteration
+
+    def _next_queue(self, n_groups: int) -> Queue:
+        """Return what the next rollout plays: a plan, or where episodes are cut what goes on from the last one."""
+        if self.n_steps is None:
+            return plan(self._plan_rng, n_groups, self.group_size).queue()
+        if self._queue is None:
+            return EndlessQueue(int(self._plan_rng.integers(LARGEST_NOISE_SEED)), n_groups, self.group_size)
+        return copy.deepcopy(self._queue)
 
     def _report(
         self,
@@ -453,10 +460,10 @@ class GRPO:
             self.n_envs = slots.num_envs
             self._collector = Collector(slots, self.max_episode_steps)
         else:
-            unit = 1 if self.n_steps is None else self.group_size
-            sizes = deal_slots(self.n_envs, self.n_workers, unit)
-            crew = CREWS[self.collector] if isinstance(self.collector, str) else self.collector
-            self._collector = WorkerCollector(crew(sendable(env), sizes, self.max_episode_steps), sizes)
+            pinned = self.n_steps is not None
+            sizes = deal_slots(self.n_envs, self.n_workers, self.n_groups, self.group_size, pinned)
+            crew = find_crew(self.collector)
+            self._collector = WorkerCollector(crew(pack_work(sendable(env), sizes, self.max_episode_steps)), sizes)
 
     @property
     def _plays_here(self) -> bool:

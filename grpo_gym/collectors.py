@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -10,11 +10,11 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
 from grpo_gym.acting import Actor
-from grpo_gym.extras import need
+from grpo_gym.arguments import one_of
 from grpo_gym.groups import InPlay, Queue
 from grpo_gym.processes import Processes
 from grpo_gym.rollout import Played
-from grpo_gym.types import IntArray, Rollout
+from grpo_gym.types import ENVPOOL, Rollout
 from grpo_gym.vec import EnvLike, find_spec
 from grpo_gym.workers import Crew
 
@@ -41,22 +41,33 @@ class AnyCollector(Protocol):
         ...
 
 
-MakeCrew = Callable[[EnvLike, IntArray, "int | None"], Crew]
-"""Makes a crew of an environment, the slots of each worker and the horizon."""
+MakeCrew = Callable[[Sequence[bytes]], Crew]
+"""Makes a crew of what `workers.pack_work` packed for each worker."""
 
 
-def _ray(env: EnvLike, sizes: IntArray, horizon: int | None) -> Crew:
-    need("ray", "ray", "collector='ray'")
+def _ray(work: Sequence[bytes]) -> Crew:
     from grpo_gym.ray_actors import RayActors
 
-    return RayActors()(env, sizes, horizon)
+    return RayActors()(work)
 
 
 CREWS: dict[str, MakeCrew] = {"processes": Processes, "ray": _ray}
 """Crews by the name that `GRPO(collector=...)` takes."""
 
 
-def sendable(env: EnvLike) -> EnvSpec | Callable[[], gym.Env[Any, Any]]:
+def find_crew(collector: str | MakeCrew) -> MakeCrew:
+    """Return what makes the crew.
+
+    Raises:
+        ValueError: if there is none of this name.
+    """
+    if callable(collector):
+        return collector
+    one_of("collector", collector, CREWS)
+    return CREWS[collector]
+
+
+def sendable(env: EnvLike) -> str | EnvSpec | Callable[[], gym.Env[Any, Any]]:
     """Return what another process can make the environment of.
 
     Raises:
@@ -68,4 +79,4 @@ def sendable(env: EnvLike) -> EnvSpec | Callable[[], gym.Env[Any, Any]]:
         if env.spec is None:
             raise ValueError(f"{env} has no spec, so workers cannot make it: pass a function, lambda: MyEnv()")
         return env.spec
-    return find_spec(env) if isinstance(env, str) else env
+    return find_spec(env) if isinstance(env, str) and not env.startswith(ENVPOOL) else env

@@ -13,7 +13,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from grpo_gym.env_layers import Info, is_monitor, is_true_end, layers_of
-from grpo_gym.types import Array, BoolArray
+from grpo_gym.types import ENVPOOL, Array, BoolArray
 
 EnvFactory = Callable[[], gym.Env[Any, Any]]
 
@@ -233,7 +233,21 @@ def _opening(observations: Any, infos: list[Info], idle: BoolArray) -> Moment:
 
 
 def make_envs(env: str | EnvSpec | EnvFactory, n_envs: int, render: bool) -> list[gym.Env[Any, Any]]:
-    """Make `n_envs` environments from an id, a spec or a function; with `render`, the first two open windows."""
+    """Make `n_envs` environments from an id, a spec or a function; with `render`, the first two open windows.
+
+    For an environment of EnvPool's these are Gymnasium's of the same name, which can be seeded one by one.
+
+    Raises:
+        ValueError: if Gymnasium has none of that name.
+    """
+    if isinstance(env, str) and env.startswith(ENVPOOL):
+        env_id = env.removeprefix(ENVPOOL)
+        if env_id not in gym.registry:
+            raise ValueError(
+                f"{env!r} is EnvPool's alone: Gymnasium has no {env_id!r} to evaluate in. Pass "
+                f"envpool.make({env_id!r}, env_type='gymnasium', num_envs=8, seed=1), or another environment"
+            )
+        env = env_id
     made: list[gym.Env[Any, Any]] = []
     try:
         for _ in range(n_envs):

@@ -5,19 +5,24 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import multiprocessing.connection
+import os
 import signal
+import threading
+import time
 import weakref
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-import cloudpickle
 import torch
 
-from grpo_gym.types import IntArray
-from grpo_gym.vec import EnvLike
-from grpo_gym.workers import Part, Task, Worker, WorkerDied
+from grpo_gym.workers import Worker, WorkerDied
+
+GRACE = 1.0
+"""Seconds that a worker has to close its environments before it is killed."""
+
+Running = dict[int, tuple[BaseProcess, "Connection[Any, Any]"]]
 
 
 class Processes:
@@ -27,79 +32,84 @@ class Processes:
     ignore Ctrl-C, which is for this process to answer, and end when this process does, however that comes.
 
     Args:
-        env: see `Worker`.
-        sizes: slots of each worker.
-        horizon: see `Worker`.
+        work: of each worker, see `workers.pack_work`.
     """
 
-    def __init__(self, env: EnvLike, sizes: IntArray, horizon: int | None):
-        self.n_workers = len(sizes)
-        self._work = [cloudpickle.dumps((env, int(size), horizon)) for size in sizes]
-        self._running: dict[int, tuple[BaseProcess, Connection[Any, Any]]] = {}
+    def __init__(self, work: Sequence[bytes]):
+        self.n_workers = len(work)
+        self._work = work
+        self._running: Running = {}
         weakref.finalize(self, _end, self._running)
 
-    def send(self, worker: int, task: Task) -> None:
+    def send(self, worker: int, task: bytes) -> None:
         """See `Crew.send`."""
-        if worker not in self._running:
-            context = multiprocessing.get_context("spawn")
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_live, args=(theirs, self._work[worker]), daemon=True)
-            process.start()
-            theirs.close()  # so that its death closes the pipe
-            self._running[worker] = process, ours
+        for missing in set(range(self.n_workers)) - set(self._running):  # all at once: each takes seconds to come up
+            self._running[missing] = _start(self._work[missing])
         with contextlib.suppress(OSError):  # it is dead, as `receive` will find
-            self._running[worker][1].send_bytes(cloudpickle.dumps(task))
+            self._running[worker][1].send_bytes(task)
 
     def wait(self, busy: Sequence[int]) -> int:
         """See `Crew.wait`."""
-        by_connection = {self._running[worker][1]: worker for worker in busy}
-        ready = multiprocessing.connection.wait(list(by_connection))
-        return min(by_connection[connection] for connection in ready if isinstance(connection, Connection))
+        # a process too, not its connection alone: what it started may outlive it and hold that open
+        signs = {worker: (self._running[worker][1], self._running[worker][0].sentinel) for worker in busy}
+        shown = multiprocessing.connection.wait([sign for both in signs.values() for sign in both])
+        return next(worker for worker, both in signs.items() if any(sign in shown for sign in both))
 
-    def receive(self, worker: int) -> Part:
+    def receive(self, worker: int) -> bytes:
         """See `Crew.receive`."""
         process, connection = self._running[worker]
-        try:
-            answer = cloudpickle.loads(connection.recv_bytes())
-        except (EOFError, OSError):
-            del self._running[worker]
-            process.join()
-            connection.close()
-            raise WorkerDied(f"exit code {process.exitcode}") from None
-        if isinstance(answer, Part):
-            return answer
-        raise answer
+        with contextlib.suppress(EOFError, OSError):
+            if connection.poll():
+                return connection.recv_bytes()
+        del self._running[worker]
+        connection.close()
+        process.join(GRACE)
+        process.kill()
+        process.join()
+        raise WorkerDied(f"exit code {process.exitcode}")
 
     def close(self) -> None:
         """See `Crew.close`."""
         _end(self._running)
 
 
-def _end(running: dict[int, tuple[BaseProcess, Connection[Any, Any]]]) -> None:
-    while running:
-        process, connection = running.popitem()[1]
-        connection.close()
-        process.terminate()
+def _start(work: bytes) -> tuple[BaseProcess, Connection[Any, Any]]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_live, args=(theirs, work), daemon=True)
+    process.start()
+    theirs.close()  # so that its death closes the pipe
+    return process, ours
+
+
+def _end(running: Running) -> None:
+    ending = list(running.values())
+    running.clear()
+    for _, connection in ending:
+        connection.close()  # who waits for a task ends now
+    deadline = time.monotonic() + GRACE
+    for process, _ in ending:
+        process.join(max(0.0, deadline - time.monotonic()))
+        process.kill()
         process.join()
 
 
 def _live(connection: Connection[Any, Any], work: bytes) -> None:
-    """Play what is asked for until nobody asks any more."""
+    """Answer until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    worker: Worker | None = None
-    while True:
-        try:
-            task = cloudpickle.loads(connection.recv_bytes())
-        except EOFError:
-            return
-        answer: Part | Exception
-        try:
-            worker = worker or Worker(*cloudpickle.loads(work))
-            answer = worker.play(task)
-        except Exception as error:
-            answer = error
-        try:
-            connection.send_bytes(cloudpickle.dumps(answer))
-        except OSError:
-            return
+    worker = Worker(work)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            connection.send_bytes(worker.answer(connection.recv_bytes()))
+    worker.close()
+
+
+def _end_with_parent() -> None:
+    """End this process soon after its parent's, even in the middle of a step that never returns."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    time.sleep(GRACE)
+    os._exit(1)

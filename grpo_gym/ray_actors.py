@@ -2,66 +2,64 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import cloudpickle
-import ray
+from grpo_gym.extras import need
+from grpo_gym.workers import Crew, Worker, WorkerDied
 
-from grpo_gym.types import IntArray
-from grpo_gym.vec import EnvLike
-from grpo_gym.workers import Crew, Part, Task, Worker, WorkerDied
+ray: Any = need("ray", "ray", "collector='ray'")
+
+DEATHS = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError, ray.exceptions.OutOfMemoryError)
+"""What Ray raises where an actor is gone, or its node with the answer."""
 
 
 class RayActors:
-    """Makes crews on a Ray cluster: `GRPO(..., n_workers=8, collector=RayActors(address="auto"))`.
+    """Makes crews on a Ray cluster: `GRPO(..., n_workers=8, collector=RayActors("auto"))`.
+
+    Nothing of Ray itself is set here: who wants more than `address` says calls `ray.init(...)` before training, and
+    that is joined.
 
     Args:
-        address: of a running cluster; None to join one that `ray.init` found before, or to start one here.
-        **actor_options: of each actor, as `num_cpus`, `resources` or `scheduling_strategy`.
+        address: of a running cluster, "auto" for the one that this machine belongs to; None to start one here.
+        **actor_options: of each actor, as `num_cpus` (1), `resources` or `scheduling_strategy`.
     """
 
     def __init__(self, address: str | None = None, **actor_options: Any):
         self.address, self.actor_options = address, {"num_cpus": 1, **actor_options}
 
-    def __call__(self, env: EnvLike, sizes: IntArray, horizon: int | None) -> Crew:
-        """Make a crew of `len(sizes)` actors."""
-        return _RayCrew(self, env, sizes, horizon)
-
-
-class _Remote:
-    """A `Worker`, with what it is sent packed by ourselves: Ray's own arrays are read-only."""
-
-    def __init__(self, work: bytes):
-        import torch
-
-        torch.set_num_threads(1)
-        self._worker = Worker(*cloudpickle.loads(work))
-
-    def play(self, task: bytes) -> bytes:
-        try:
-            answer: Part | Exception = self._worker.play(cloudpickle.loads(task))
-        except Exception as error:
-            answer = error
-        packed: bytes = cloudpickle.dumps(answer)
-        return packed
+    def __call__(self, work: Sequence[bytes]) -> Crew:
+        """Make a crew of as many actors; see `workers.pack_work`."""
+        return _RayCrew(self, work)
 
 
 class _RayCrew:
-    def __init__(self, settings: RayActors, env: EnvLike, sizes: IntArray, horizon: int | None):
-        self.n_workers, self._settings = len(sizes), settings
-        self._work = [cloudpickle.dumps((env, int(size), horizon)) for size in sizes]
+    def __init__(self, settings: RayActors, work: Sequence[bytes]):
+        self.n_workers, self._settings, self._work = len(work), settings, work
         self._actors: dict[int, Any] = {}
         self._answers: dict[int, Any] = {}
 
-    def send(self, worker: int, task: Task) -> None:
+    def send(self, worker: int, task: bytes) -> None:
         """See `Crew.send`."""
+        if not self._actors:
+            self._join_cluster()
+        for missing in set(range(self.n_workers)) - set(self._actors):
+            remote = ray.remote(**self._settings.actor_options)(Worker)
+            self._actors[missing] = remote.remote(self._work[missing])
+        self._answers[worker] = self._actors[worker].answer.remote(task)
+
+    def _join_cluster(self) -> None:
         if not ray.is_initialized():
-            ray.init(address=self._settings.address, include_dashboard=False, log_to_driver=False)
-        if worker not in self._actors:
-            remote = ray.remote(**self._settings.actor_options)(_Remote)
-            self._actors[worker] = remote.remote(self._work[worker])
-        self._answers[worker] = self._actors[worker].play.remote(cloudpickle.dumps(task))
+            ray.init(address=self._settings.address, include_dashboard=False)
+        n_free, each = ray.available_resources().get("CPU", 0.0), self._settings.actor_options["num_cpus"]
+        if self.n_workers * each > n_free:
+            warnings.warn(
+                f"{self.n_workers} actors ask for {each:g} CPUs each, and {n_free:g} are free in the Ray cluster: "
+                "actors that do not fit wait, and with them the training. Use fewer workers, or less for each, as "
+                "RayActors(num_cpus=0.5)",
+                stacklevel=2,
+            )
 
     def wait(self, busy: Sequence[int]) -> int:
         """See `Crew.wait`."""
@@ -69,16 +67,14 @@ class _RayCrew:
         ready, _ = ray.wait(list(by_answer), num_returns=1)
         return by_answer[ready[0]]
 
-    def receive(self, worker: int) -> Part:
+    def receive(self, worker: int) -> bytes:
         """See `Crew.receive`."""
         try:
-            answer = cloudpickle.loads(ray.get(self._answers.pop(worker)))
-        except ray.exceptions.RayActorError as death:
-            del self._actors[worker]
+            answer: bytes = ray.get(self._answers.pop(worker))
+        except DEATHS as death:
+            ray.kill(self._actors.pop(worker))
             raise WorkerDied(str(death).splitlines()[0]) from None
-        if isinstance(answer, Part):
-            return answer
-        raise answer
+        return answer
 
     def close(self) -> None:
         """See `Crew.close`."""

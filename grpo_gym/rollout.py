@@ -42,6 +42,25 @@ class Played:
             "n_steps": self.step.n_steps,
         }
 
+    @staticmethod
+    def join(parts: Sequence[Played]) -> Played:
+        """Put steps that were taken at the same time side by side."""
+
+        def joined(name: str) -> Array:
+            return np.concatenate([getattr(played.step, name) for played in parts])
+
+        step = Step(
+            observations=joined("observations"),
+            rewards=joined("rewards"),
+            terminated=joined("terminated"),
+            truncated=joined("truncated"),
+            action_masks=None if parts[0].step.action_masks is None else joined("action_masks"),
+            infos=(),
+            n_steps=sum(played.step.n_steps for played in parts),
+        )
+        actions, ended = (np.concatenate([getattr(played, name) for played in parts]) for name in ("actions", "ended"))
+        return Played(step, actions, ended, [info for played in parts for info in played.infos])
+
 
 class Collector:
     """Plays episodes in slots, and keeps those that are still in play from one rollout to the next.

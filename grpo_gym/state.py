@@ -17,7 +17,7 @@ from grpo_gym.types import Slots
 if TYPE_CHECKING:
     from grpo_gym.agent import GRPO
 
-NOT_STORED = ("policy", "env", "device", "tensorboard_log", "_init_setup_model")
+NOT_STORED = ("policy", "env", "device", "tensorboard_log", "n_workers", "collector", "_init_setup_model")
 """Constructor arguments that belong to the machine or are stored elsewhere in the file."""
 
 PARTS = (

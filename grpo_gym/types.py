@@ -19,6 +19,9 @@ BoolArray = npt.NDArray[np.bool_]
 DEFAULT_HORIZON = 10_000
 """Steps after which an episode is cut where neither the environment nor the user sets a limit."""
 
+ENVPOOL = "envpool:"
+"""How the ids of EnvPool's environments begin."""
+
 Schedule = Callable[[float], float]
 """A function of the progress remaining, which falls from 1 at the start of `learn` to 0 at its end."""
 

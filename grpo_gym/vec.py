@@ -17,14 +17,14 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
 from grpo_gym.env_slots import EnvSlots
-from grpo_gym.types import Slots
+from grpo_gym.types import ENVPOOL, Slots
 from grpo_gym.vector_slots import VectorSlots
 
 EnvLike = str | EnvSpec | Callable[[], gym.Env[Any, Any]] | gym.Env[Any, Any] | VectorEnv[Any, Any, Any]
 
 EXPECTED = (
-    "expected an environment id ('CartPole-v1'), an EnvSpec, a function that makes an environment "
-    "(lambda: MyEnv()), a gymnasium.Env with a spec, or a gymnasium VectorEnv that accepts a list of seeds"
+    "expected an environment id ('CartPole-v1', or 'envpool:CartPole-v1'), an EnvSpec, a function that makes an "
+    "environment (lambda: MyEnv()), a gymnasium.Env with a spec, or a gymnasium VectorEnv that accepts a list of seeds"
 )
 
 
@@ -51,6 +51,10 @@ def make_slots(env: EnvLike, n_slots: int) -> Slots:
                 "pass a function that makes it: GRPO(policy, lambda: MyEnv())"
             )
         env = env.spec
+    if isinstance(env, str) and env.startswith(ENVPOOL):
+        from grpo_gym.envpool_slots import EnvPoolSlots
+
+        return EnvPoolSlots(env.removeprefix(ENVPOOL), n_slots)
     if isinstance(env, str):
         env = find_spec(env)
     if isinstance(env, EnvSpec):
@@ -66,6 +70,11 @@ def find_spec(env_id: str) -> EnvSpec:
     Raises:
         ValueError: if there is no such environment, or no such module; the message says how to name one.
     """
+    if env_id.startswith(ENVPOOL):
+        raise ValueError(
+            f"EnvPool's environments can be trained in, GRPO(policy, {env_id!r}), but not be made one by one; expected "
+            f"an id of Gymnasium, perhaps {env_id.removeprefix(ENVPOOL)!r}"
+        )
     module, _, name = env_id.rpartition(":")
     try:
         if module:

@@ -7,24 +7,29 @@ time in which its groups are played again by another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import cloudpickle
 import numpy as np
 
 from grpo_gym.acting import Actor
 from grpo_gym.episodes import concatenate
 from grpo_gym.groups import EndlessQueue, InPlay, PlanQueue, Queue
 from grpo_gym.rollout import Collector, Played
-from grpo_gym.types import IntArray, Rollout
+from grpo_gym.types import IntArray, Rollout, Slots
 from grpo_gym.vec import EnvLike, make_slots
 
 N_TASKS = 2
 """Parts of a plan for each worker: the second goes to whoever is free first."""
 
 MAX_DEATHS = 3
-"""Workers that may die in one rollout before it is given up: what kills the third would kill the fourth."""
+"""Workers that may die of one task before it is given up: what kills the third would kill the fourth."""
 
 
 @dataclass(frozen=True)
@@ -53,28 +58,51 @@ class Part:
         steps: its vector steps; of their infos only those of ended episodes.
         queue: the task's, as it is now.
         in_play: episodes that were cut.
+        warnings: what the worker was warned of.
     """
 
     rollout: Rollout
     steps: Sequence[Played]
     queue: Queue
     in_play: InPlay
+    warnings: Sequence[Warning | str]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What was raised in a worker, and where, for exceptions leave their tracebacks behind."""
+
+    error: Exception
+    where: str
 
 
 class Worker:
     """Slots of its own, wherever it lives: in a process, or an actor on another machine.
 
+    It is told and it answers in bytes, which any crew can carry. The slots are made with the first task, so that an
+    environment that cannot be made says so in the answer.
+
     Args:
-        env: what `make_slots` takes and what can be sent.
-        n_slots: episodes in play at once.
-        horizon: see `Collector`.
+        work: see `pack_work`.
     """
 
-    def __init__(self, env: EnvLike, n_slots: int, horizon: int | None):
-        self._collector = Collector(make_slots(env, n_slots), horizon)
+    def __init__(self, work: bytes):
+        self._work = work
+        self._slots: Slots | None = None
 
-    def play(self, task: Task) -> Part:
-        """Play a task."""
+    def answer(self, task: bytes) -> bytes:
+        """Play a packed `Task`, and pack the `Part` or the `Failure` that came of it."""
+        try:
+            packed: bytes = cloudpickle.dumps(self._play(cloudpickle.loads(task)))
+        except Exception as error:
+            packed = _pack_failure(error)
+        return packed
+
+    def _play(self, task: Task) -> Part:
+        if self._slots is None:
+            env, n_slots, horizon = cloudpickle.loads(self._work)
+            self._slots = make_slots(env, n_slots)
+            self._collector = Collector(self._slots, horizon)
         steps: list[Played] = []
 
         def on_step(played: Played) -> bool:
@@ -82,11 +110,58 @@ class Worker:
             steps.append(replace(played, step=replace(played.step, infos=()), infos=kept))
             return True
 
-        if task.in_play is not None:
-            self._collector.resume(task.in_play)
-        rollout = self._collector.collect(task.actor, task.queue, task.n_steps, on_step)
+        with warnings.catch_warnings(record=True) as caught:
+            if task.in_play is not None:
+                self._collector.resume(task.in_play)
+            rollout = self._collector.collect(task.actor, task.queue, task.n_steps, on_step)
         assert rollout is not None
-        return Part(rollout, steps, task.queue, self._collector.in_play())
+        return Part(rollout, steps, task.queue, self._collector.in_play(), [warning.message for warning in caught])
+
+    def close(self) -> None:
+        """Release the environments."""
+        if self._slots is not None:
+            self._slots.close()
+
+
+def pack_work(env: EnvLike, sizes: IntArray, horizon: int | None) -> list[bytes]:
+    """Pack what each worker is made of.
+
+    Args:
+        env: what `make_slots` takes, if it can be sent.
+        sizes: slots of each worker.
+        horizon: see `Collector`.
+
+    Raises:
+        TypeError: if the environment cannot be packed.
+    """
+    try:
+        return [cloudpickle.dumps((env, int(size), horizon)) for size in sizes]
+    except Exception as error:
+        raise TypeError(
+            f"{env} cannot be sent to workers ({type(error).__name__}: {error}); pass its id, or a function that makes "
+            "in itself what cannot travel (files, locks, connections)"
+        ) from error
+
+
+def _pack_failure(error: Exception) -> bytes:
+    where = "".join(traceback.format_exception(error))
+    try:
+        packed: bytes = cloudpickle.dumps(Failure(error, where))
+        cloudpickle.loads(packed)  # some exceptions go in but not out again
+    except Exception:
+        stand_in = RuntimeError(f"{type(error).__name__}: {error}")
+        stand_in.__dict__.update({name: x for name, x in vars(error).items() if name == "__notes__"})
+        packed = cloudpickle.dumps(Failure(stand_in, where))
+    return packed
+
+
+def _unpack(answer: bytes) -> Part:
+    """Return what a worker answered, or raise what it raised."""
+    unpacked = cloudpickle.loads(answer)
+    if isinstance(unpacked, Failure):
+        raise unpacked.error from RuntimeError(f"in a worker:\n{unpacked.where}")
+    assert isinstance(unpacked, Part)
+    return unpacked
 
 
 class WorkerDied(Exception):
@@ -94,7 +169,7 @@ class WorkerDied(Exception):
 
 
 class Crew(Protocol):
-    """Workers, and the way to them.
+    """Workers, each a `Worker` of its share of `pack_work`, and the way to them.
 
     Attributes:
         n_workers: how many.
@@ -102,20 +177,19 @@ class Crew(Protocol):
 
     n_workers: int
 
-    def send(self, worker: int, task: Task) -> None:
-        """Give a worker something to do; starts it if it is not there."""
+    def send(self, worker: int, task: bytes) -> None:
+        """Give a worker something to answer; starts it if it is not there."""
         ...
 
     def wait(self, busy: Sequence[int]) -> int:
-        """Return one of the busy workers that has finished or died."""
+        """Return one of the busy workers that has answered or died."""
         ...
 
-    def receive(self, worker: int) -> Part:
-        """Return what it played.
+    def receive(self, worker: int) -> bytes:
+        """Return its answer.
 
         Raises:
-            WorkerDied: if it did not live to tell.
-            Exception: what the environment raised there.
+            WorkerDied: if it did not live to give one.
         """
         ...
 
@@ -147,7 +221,11 @@ class WorkerCollector:
         n_steps: int | None = None,
         on_step: Callable[[Played], bool] = lambda played: True,
     ) -> Rollout | None:
-        """See `Collector.collect`; `on_step` is told of the steps when they come back, part after part."""
+        """See `Collector.collect`.
+
+        `on_step` is told of the steps when all have come back, the t-th of every part at once: what one process
+        would have told, if each of its slots plays one episode.
+        """
         in_play, self._in_play = self._in_play, [InPlay.none()] * self.crew.n_workers
         stale, self._stale = self._stale, [True] * self.crew.n_workers
         if isinstance(queue, EndlessQueue):
@@ -161,10 +239,10 @@ class WorkerCollector:
         except BaseException:
             self.crew.close()  # nobody shall answer later what was asked now
             raise
-        for part in parts:
-            for played in part.steps:
-                if not on_step(played):
-                    return None
+        for warning in itertools.chain(*(part.warnings for part in parts)):
+            warnings.warn(warning, stacklevel=2)
+        if not all(map(on_step, side_by_side([part.steps for part in parts]))):
+            return None
         if isinstance(queue, EndlessQueue):
             played_queues = [part.queue for part in parts]
             queue.n_begun[:] = np.concatenate([q.n_begun for q in played_queues if isinstance(q, EndlessQueue)])
@@ -176,25 +254,26 @@ class WorkerCollector:
         waiting = list(range(len(tasks)))
         doing: dict[int, int] = {}
         parts: dict[int, Part] = {}
-        n_died = 0
+        deaths = Counter[int]()
         while len(parts) < len(tasks):
             for worker in range(self.crew.n_workers):
                 ready = [task for task in waiting if task == worker or not pinned]
                 if worker not in doing and ready:
                     waiting.remove(ready[0])
                     doing[worker] = ready[0]
-                    self.crew.send(worker, tasks[ready[0]])
+                    self.crew.send(worker, cloudpickle.dumps(tasks[ready[0]]))
             worker = self.crew.wait(list(doing))
             task = doing.pop(worker)
             try:
-                parts[task] = self.crew.receive(worker)
+                parts[task] = _unpack(self.crew.receive(worker))
             except WorkerDied as death:
-                n_died += 1
-                if n_died == MAX_DEATHS:
+                deaths[task] += 1
+                if deaths[task] == MAX_DEATHS:
                     raise RuntimeError(
-                        f"worker {worker} died, the {n_died}. death in this rollout ({death}): perhaps the machine ran "
-                        "out of memory (fewer workers, smaller environments), the environment crashed (run it with "
-                        "n_workers=1), or the script that starts training lacks its `if __name__ == '__main__':`"
+                        f"worker {worker} died, as {MAX_DEATHS - 1} before it of the same task ({death}): perhaps the "
+                        "machine ran out of memory (fewer workers, smaller environments), the environment crashed (run "
+                        "it with n_workers=1), or the script that starts training lacks its "
+                        "`if __name__ == '__main__':`"
                     ) from death
                 waiting.insert(0, task)
                 if pinned:
@@ -215,16 +294,22 @@ class WorkerCollector:
         self.crew.close()
 
 
-def deal_slots(n_slots: int, n_workers: int, unit: int = 1) -> IntArray:
-    """Deal slots to workers as evenly as units that must not split allow.
+def side_by_side(parts: Sequence[Sequence[Played]]) -> Iterator[Played]:
+    """Put the t-th vector steps of all parts together, for every t."""
+    for together in itertools.zip_longest(*parts):
+        yield Played.join([played for played in together if played is not None])
+
+
+def deal_slots(n_slots: int, n_workers: int, n_groups: int, group_size: int, pinned: bool) -> IntArray:
+    """Deal slots to workers: whole groups if they stay there (`pinned`), else no more than a task has episodes.
 
     Raises:
-        ValueError: if there are fewer units than workers.
+        ValueError: if there are too few groups, or slots, for each worker to have one.
     """
-    n_units = n_slots // unit
-    if n_units < n_workers:
-        kind = "groups" if unit > 1 else "episodes"
-        raise ValueError(
-            f"n_workers={n_workers}, but only {n_units} {kind} are played at a time: expected no more workers"
-        )
-    return np.array([len(part) * unit for part in np.array_split(np.arange(n_units), n_workers)])
+    for n, what in ((n_groups, "groups are played, and a group is one worker's"), (n_slots, "slots play (n_envs)")):
+        if n < n_workers:
+            raise ValueError(f"n_workers={n_workers}, but only {n} {what}: expected no more workers")
+    if pinned:
+        return np.array([len(part) * group_size for part in np.array_split(np.arange(n_groups), n_workers)])
+    largest_task = -(-n_groups // min(n_groups, N_TASKS * n_workers)) * group_size
+    return np.full(n_workers, min(n_slots // n_workers, largest_task))

@@ -15,7 +15,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 OURS = "grpo_gym"
 NETWORKS = {"torch.nn", "torch.optim"}
 EFFECTS = {"os", "io", "pathlib", "json", "csv", "zipfile", "tempfile", "shutil", "socket", "subprocess"}
-SLOTS = {"vec", "env_slots", "vector_slots"}
+SLOTS = {"vec", "env_slots", "vector_slots", "envpool_slots"}
 SLOT_MODULES = {f"{OURS}.{name}" for name in SLOTS}
 STEPPING = {"grpo_gym.rollout", "grpo_gym.episodes"} | SLOT_MODULES
 LOGGING = {"grpo_gym.logger", "grpo_gym.log_formats"}
@@ -48,7 +48,7 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     "doctor": EFFECTS | FILES | AGENT | {"grpo_gym.losses", "grpo_gym.update"},
     "sampling": EFFECTS | FILES | AGENT | SLOT_MODULES | {"grpo_gym.rollout", "grpo_gym.update", "grpo_gym.policy"},
     "workers": EFFECTS | FILES | AGENT | {"grpo_gym.update", "grpo_gym.policy", "multiprocessing", "ray"},
-    "processes": EFFECTS | FILES | AGENT | {"grpo_gym.update", "grpo_gym.policy", "ray"},
+    "processes": (EFFECTS - {"os"}) | FILES | AGENT | {"grpo_gym.update", "grpo_gym.policy", "ray"},
     "update": EFFECTS | FILES | AGENT | STEPPING | EVALUATING | {"gymnasium"},
     "reports": EFFECTS | FILES | AGENT | STEPPING,
     "arguments": EFFECTS | FILES | AGENT | STEPPING,
