@@ -92,7 +92,6 @@ RECIPES: dict[str, Recipe] = {
     ),
     "Hopper-v5": Recipe(500_000, WALK),
     "Walker2d-v5": Recipe(500_000, WALK),
-    "BipedalWalker-v3": Recipe(1_000_000, WALK),
     # the reward comes once, at the end: gamma 1, and many boards an iteration rather than many passes
     "grpo/Battleship-v0": Recipe(
         1_500_000,

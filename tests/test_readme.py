@@ -39,7 +39,7 @@ def test_the_code_runs_and_prints_what_its_comments_say(block: str) -> None:
 
 def test_there_is_code_to_run_and_there_are_commands_to_check() -> None:
     assert len(PYTHON) >= 2
-    assert {line.split()[1] for line in GRPO_GYM} == {"train", "evaluate", "play", "recipes"}
+    assert {line.split()[1] for line in GRPO_GYM} == {"train", "evaluate", "play", "recipes", "doctor"}
 
 
 def test_every_make_target_exists() -> None:

@@ -25,8 +25,8 @@ _WITH_START = "Time from the start of a process to the first evaluation at the t
 
 def _collect(env_id: str, actor: str, note: str = "", trained: bool = False) -> Case:
     return Case(
-        f"One collection of 64 {env_id} episodes in 64 slots by {actor} [64, 64] policy (a slot rests once its "
-        f"episode is over), against a SyncVectorEnv of 64 under random actions drawn beforehand.{note}",
+        f"One collection of 256 {env_id} episodes in 64 slots by {actor} [64, 64] policy, "
+        f"against a SyncVectorEnv of 64 under random actions drawn beforehand.{note}",
         partial(throughput.collecting, env_id, trained),
         _RANDOM,
         repeats=7,
