@@ -43,11 +43,12 @@ RECIPES: dict[str, Recipe] = {
     "CartPole-v1": Recipe(
         50_000,
         {
-            "learning_rate": "lin_0.0007",
+            "baseline": "soft_groups",
+            "learning_rate": "lin_0.001",
             "n_groups": 4,
             "group_size": 4,
             "batch_size": 128,
-            "n_epochs": 20,
+            "n_epochs": 10,
             "gamma": 0.98,
         },
     ),

@@ -66,7 +66,7 @@ def test_what_an_environment_raises_comes_through_and_ends_the_workers() -> None
 
 
 SCRIPT = """
-import os, time
+import os, signal, time
 from grpo_gym import GRPO
 from grpo_gym.processes import Processes
 from tests.toys import Walk
@@ -77,6 +77,7 @@ class Stuck(Walk):
         time.sleep(10_000)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts tests in the background has it ignored
     GRPO("MlpPolicy", Stuck, n_groups=2, group_size=2, n_workers=1, collector=Processes).learn(10)
 """
 
