@@ -45,8 +45,6 @@ def test_every_constructor_argument_comes_back(path: Path) -> None:
         "n_groups": 3,
         "group_size": 4,
         "n_steps": None,
-        "n_workers": 1,
-        "collector": "processes",
         "batch_size": None,
         "n_epochs": 2,
         "gamma": 0.9,
