@@ -59,7 +59,6 @@ class GRPO:
         batch_size: rows of a minibatch; None for the whole iteration at once.
         n_epochs: passes over an iteration's steps.
         gamma: discount in [0, 1].
-        peer_iterations: iterations whose episodes a soft group draws on: the present one and those just before it.
         gae_lambda: λ of the λ-returns, for baselines that estimate the value of a state ("soft_groups").
         baseline: what a step is compared with: "live_peers" (members of the group that still live at the same
             step), "shrunk" (the same, drawn toward the batch where they say little), "batch" (all episodes at
@@ -107,7 +106,6 @@ class GRPO:
         n_epochs: int = 4,
         gamma: float = 0.99,
         gae_lambda: float = 0.95,
-        peer_iterations: int = 1,
         baseline: str = "live_peers",
         scale_rewards: str = "batch",
         aggregation: str = "step",
@@ -136,7 +134,7 @@ class GRPO:
         self.learning_rate, self.clip_range, self.clip_range_high = learning_rate, clip_range, clip_range_high
         self.n_groups, self.group_size, self.n_steps = n_groups, group_size, n_steps
         self.batch_size, self.n_epochs = batch_size, n_epochs
-        self.gamma, self.gae_lambda, self.peer_iterations = gamma, gae_lambda, peer_iterations
+        self.gamma, self.gae_lambda = gamma, gae_lambda
         self.ent_coef, self.max_grad_norm, self.target_kl = ent_coef, max_grad_norm, target_kl
         self.baseline, self.scale_rewards, self.aggregation = baseline, scale_rewards, aggregation
         self.max_resamples, self.max_episode_steps = max_resamples, max_episode_steps
@@ -161,7 +159,6 @@ class GRPO:
         self.env: Slots | None = None
         self._queue: EndlessQueue | None = None
         self._to_resume: InPlay | None = None
-        self._recent: deque[Rollout] = deque(maxlen=peer_iterations - 1)
         self.n_workers, self.collector = n_workers, collector
         if env is not None:
             slots = self._make_slots(env)
@@ -243,7 +240,6 @@ class GRPO:
                 if bool((advantages != 0).any()):
                     batch = self._make_batch(rollout, advantages)
                     metrics = update(self.policy, self.optimizer, batch, settings, self._update_generator)
-                self._recent.append(rollout)
                 self.policy.observe(rollout.observations)
                 self._iterations += 1
                 self._n_updates += int(metrics.pop("n_updates", 0))
@@ -298,7 +294,7 @@ class GRPO:
 
     def _compare(self, rollout: Rollout) -> torch.Tensor:
         started = time.perf_counter()
-        comparison = Comparison(self.gamma, self.gae_lambda, self.policy.flatten, self._recent)
+        comparison = Comparison(self.gamma, self.gae_lambda, self.policy.flatten)
         advantages = self._baseline(rollout, comparison)
         self._seconds_comparing += time.perf_counter() - started
         return advantages

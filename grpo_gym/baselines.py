@@ -7,7 +7,7 @@ does not, and returns exactly 0 where there is nothing to be compared with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,13 +26,11 @@ class Comparison:
         gamma: discount in [0, 1].
         gae_lambda: λ in [0, 1], for baselines that estimate the value of a state.
         flatten: observations `[m, ...]` → `[m, d]`, the same for ever.
-        recent: rollouts of earlier iterations, for baselines that look at them too.
     """
 
     gamma: float
     gae_lambda: float = 1.0
     flatten: Callable[[Tensor], Tensor] = lambda observations: observations.flatten(1).float()
-    recent: Sequence[Rollout] = ()
 
 
 Baseline = Callable[[Rollout, Comparison], Tensor]
@@ -196,7 +194,7 @@ BASELINES: dict[str, Baseline] = {
     "batch": lambda r, c: live_peers(_returns(r, c), r.mask, r.mask.shape[1]),
     "live_peers": lambda r, c: live_peers(_returns(r, c), r.mask, r.group_size),
     "shrunk": lambda r, c: shrunk_peers(_returns(r, c), r.mask, r.group_size),
-    "soft_groups": lambda r, c: soft_groups(r, c.gamma, c.gae_lambda, c.flatten, c.recent),
+    "soft_groups": lambda r, c: soft_groups(r, c.gamma, c.gae_lambda, c.flatten),
 }
 """Baselines by the name that `GRPO(baseline=...)` takes."""
 

@@ -85,12 +85,11 @@ class CrossFit:
 
       w₋ₖ = (A₋ₖ + r·M·I)⁻¹ Φ₋ₖᵀ y₋ₖ,  A₋ₖ = Φ₋ₖᵀΦ₋ₖ,  V̂(s) = φ(s)·w₋ₖ for s in fold k
 
-    V̂(s) = Σᵢ cᵢ(s)·yᵢ is a weighted mean of the *other* folds' targets: no step sees its own return. Rows of no
-    fold are in every fit.
+    V̂(s) = Σᵢ cᵢ(s)·yᵢ is a weighted mean of the *other* folds' targets: no step sees its own return.
 
     Attributes:
         features: Φ, `[M, p]`; the first is constant.
-        fold: part of each row, `[M]`, in 0…K−1, or −1 for none.
+        fold: part of each row, `[M]`, in 0…K−1.
         factors: Cholesky factors of A₋ₖ + r·M·I, `[R, K, p, p]`, float64.
     """
 
@@ -102,8 +101,8 @@ class CrossFit:
     def of(features: Tensor, fold: Tensor, n_folds: int, ridges: Sequence[float]) -> CrossFit:
         """Factorise once; every target is then solved for cheaply."""
         precise = features.double()  # in float32 the sums' rounding is larger than the smallest ridge
-        grams = torch.stack([precise[fold == k].T @ precise[fold == k] for k in range(-1, n_folds)])
-        others = grams.sum(dim=0) - grams[1:]
+        grams = torch.stack([precise[fold == k].T @ precise[fold == k] for k in range(n_folds)])
+        others = grams.sum(dim=0) - grams
         # the constant is hardly penalised: it is the plain mean of the peers, to which the rest is added
         penalty = torch.eye(features.shape[1], dtype=torch.float64)
         penalty[0, 0] = 1e-3
@@ -114,32 +113,27 @@ class CrossFit:
         """Fit the targets `[M]`, with the ridge that predicts left-out rows best.
 
         Returns:
-            The weights of the folds' fits, and last their mean, for rows of no fold: `[K+1, p]`.
+            The weights of the folds' fits, `[K, p]`.
         """
         n_folds = self.factors.shape[1]
         # what is common to all is no matter of likeness
         mean = targets.mean()
         centred = targets - mean
-        parts = [self.features[self.fold == k].T @ centred[self.fold == k] for k in range(-1, n_folds)]
+        parts = [self.features[self.fold == k].T @ centred[self.fold == k] for k in range(n_folds)]
         sums = torch.stack(parts).double()
-        others = (sums.sum(dim=0) - sums[1:])[None, :, :, None].expand(len(self.factors), -1, -1, -1)
+        others = (sums.sum(dim=0) - sums)[None, :, :, None].expand(len(self.factors), -1, -1, -1)
         weights = torch.cholesky_solve(others, self.factors)[..., 0].to(self.features.dtype)
         weights[..., 0] += mean
-        left_out = self.fold >= 0
-        features, fold, wanted = self.features[left_out], self.fold[left_out], targets[left_out]
-        errors = torch.stack([(predict(w, features, fold) - wanted).square().mean() for w in weights])
-        best = weights[int(errors.argmin())]
-        return torch.cat([best, best.mean(dim=0, keepdim=True)])
+        errors = torch.stack([(predict(w, self.features, self.fold) - targets).square().mean() for w in weights])
+        return weights[int(errors.argmin())]
 
 
 def predict(weights: Tensor, features: Tensor, fold: Tensor) -> Tensor:
     """Predict rows `[m, p]` of the given folds `[m]` by `weights[fold]`: `[m]`."""
-    return (features @ weights.T).gather(1, (fold % len(weights))[:, None])[:, 0]
+    return (features @ weights.T).gather(1, fold[:, None])[:, 0]
 
 
-def soft_group_values(
-    rollout: Rollout, gamma: float, flatten: FeatureMap, recent: Sequence[Rollout] = ()
-) -> tuple[Tensor, Tensor]:
+def soft_group_values(rollout: Rollout, gamma: float, flatten: FeatureMap) -> tuple[Tensor, Tensor]:
     """Estimate the value of every state that was visited from the episodes that it is not part of.
 
     Folds are dealt by member: the peers of an episode from the same seed, who know its start best, all but its
@@ -150,31 +144,24 @@ def soft_group_values(
         rollout: N ≥ 2 trajectories of G ≥ 2 members.
         gamma: discount.
         flatten: observations `[m, ...]` → `[m, d]`.
-        recent: rollouts of earlier iterations, whose steps are peers too.
 
     Returns:
         V̂ of each step `[T, N]`, zero where none was taken, and of what was seen last, `[N]`, zero where the
         episode terminated.
     """
-    rollouts = [*recent, rollout]
     n_folds = min(N_FOLDS, rollout.group_size)
-    folds = [torch.full((len(r.members),), -1) for r in recent] + [rollout.members % n_folds]
-    x = torch.cat([flatten(r.observations) for r in rollouts])
+    fold = rollout.members % n_folds
+    x = flatten(rollout.observations)
     to_features = random_fourier_features(x)
-    rows = torch.cat([fold.repeat_interleave(r.lengths) for fold, r in zip(folds, rollouts, strict=True)])
-    fit = CrossFit.of(to_features(x), rows, n_folds, RIDGES)
-    last = [to_features(flatten(r.final_observations)) for r in rollouts]
-    tails = [torch.zeros(len(r.members)) for r in rollouts]
-    for _ in range(1 if all(bool(r.terminated.all()) for r in rollouts) else N_FITS):
-        targets = torch.cat([_targets(r, tail, gamma) for r, tail in zip(rollouts, tails, strict=True)]).to(x.dtype)
-        weights = fit.solve(targets)
-        tails = [
-            torch.where(r.terminated, 0.0, predict(weights, end, fold))
-            for r, end, fold in zip(rollouts, last, folds, strict=True)
-        ]
+    fit = CrossFit.of(to_features(x), fold.repeat_interleave(rollout.lengths), n_folds, RIDGES)
+    last = to_features(flatten(rollout.final_observations))
+    tail = torch.zeros(len(fold))
+    for _ in range(1 if bool(rollout.terminated.all()) else N_FITS):
+        weights = fit.solve(_targets(rollout, tail, gamma).to(x.dtype))
+        tail = torch.where(rollout.terminated, 0.0, predict(weights, last, fold))
     padded = torch.zeros(rollout.mask.T.shape)
-    padded[rollout.mask.T] = predict(weights, fit.features[-rollout.n_steps :], rows[-rollout.n_steps :])
-    return padded.T, tails[-1]
+    padded[rollout.mask.T] = predict(weights, fit.features, fit.fold)
+    return padded.T, tail
 
 
 def _targets(rollout: Rollout, tail: Tensor, gamma: float) -> Tensor:
@@ -184,9 +171,7 @@ def _targets(rollout: Rollout, tail: Tensor, gamma: float) -> Tensor:
     return rollout.flat(returns_to_go(rewards, rollout.mask, gamma))
 
 
-def soft_groups(
-    rollout: Rollout, gamma: float, gae_lambda: float, flatten: FeatureMap, recent: Sequence[Rollout] = ()
-) -> Tensor:
+def soft_groups(rollout: Rollout, gamma: float, gae_lambda: float, flatten: FeatureMap) -> Tensor:
     """Compare λ-returns with the soft group's estimate of the state.
 
       δₜ = rₜ + γ V̂(sₜ₊₁) − V̂(sₜ),  Âₜ = Σ_k (γλ)ᵏ δₜ₊ₖ
@@ -199,7 +184,6 @@ def soft_groups(
         gamma: discount.
         gae_lambda: λ in [0, 1].
         flatten: observations `[m, ...]` → `[m, d]`.
-        recent: rollouts of earlier iterations, whose steps are peers too.
 
     Returns:
         `[T, N]`, zero where no step was taken; exactly 0 if all trajectories are
@@ -208,5 +192,5 @@ def soft_groups(
     rewards = rollout.rewards[rollout.mask]
     if bool((rollout.lengths == rollout.lengths[0]).all()) and bool((rewards == rewards[0]).all()):
         return torch.zeros(rollout.mask.shape)  # a fit of nothing would be noise, and scaled up
-    values, tail = soft_group_values(rollout, gamma, flatten, recent)
+    values, tail = soft_group_values(rollout, gamma, flatten)
     return generalized_advantages(rollout.rewards, rollout.mask, values, tail, gamma, gae_lambda)

@@ -11,7 +11,6 @@ GOOD: dict[str, Any] = {
     "group_size": 8,
     "n_groups": 4,
     "n_epochs": 4,
-    "peer_iterations": 1,
     "stats_window_size": 100,
     "max_resamples": 0,
     "batch_size": 256,

@@ -130,7 +130,6 @@ def test_every_argument_of_the_agent_is_an_option(untrained: list[tuple[GRPO, fl
         "n_epochs": ("7", 7),
         "gamma": ("0.25", 0.25),
         "gae_lambda": ("0.5", 0.5),
-        "peer_iterations": ("2", 2),
         "baseline": ("outcome", "outcome"),
         "scale_rewards": ("none", "none"),
         "aggregation": ("constant", "constant"),

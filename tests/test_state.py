@@ -49,7 +49,6 @@ def test_every_constructor_argument_comes_back(path: Path) -> None:
         "n_epochs": 2,
         "gamma": 0.9,
         "gae_lambda": 0.8,
-        "peer_iterations": 2,
         "baseline": "outcome",
         "scale_rewards": "group",
         "aggregation": "trajectory",

@@ -37,7 +37,7 @@ CASES: list[tuple[Callable[[], gym.Env[Any, Any]], dict[str, Any]]] = [
     (MaskedByMethod, WHOLE),
     (partial(Walk, UNIT_BOX), {**WHOLE, "normalize_observations": True}),
     (Walk, {**WHOLE, "baseline": "outcome", "scale_rewards": "group", "max_resamples": 3, "max_episode_steps": 2}),
-    (Walk, {**WHOLE, "n_envs": 3, "peer_iterations": 2, "baseline": "soft_groups"}),
+    (Walk, {**WHOLE, "n_envs": 3, "baseline": "soft_groups"}),
     (Walk, SEGMENTS),
     (MaskedByInfo, SEGMENTS),
     (partial(Walk, UNIT_BOX), {**SEGMENTS, "normalize_observations": True}),
