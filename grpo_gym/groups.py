@@ -157,6 +157,11 @@ class PlanQueue:
         self._jobs = Jobs(number // plan.group_size, number % plan.group_size, plan.episode_seeds, plan.noise_seeds)
         self._next = 0
 
+    @property
+    def n_episodes(self) -> int:
+        """Episodes of the plan, or of this part of it."""
+        return len(self._jobs.seeds)
+
     def split(self, n_parts: int) -> list[PlanQueue]:
         """Deal the groups into queues of nearly equal length, at most `n_parts`, in their order."""
         groups = np.unique(self._jobs.groups)

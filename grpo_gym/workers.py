@@ -18,7 +18,7 @@ from typing import Protocol
 import cloudpickle
 import numpy as np
 
-from grpo_gym.acting import Actor
+from grpo_gym.acting import BLOCK, Actor
 from grpo_gym.episodes import concatenate
 from grpo_gym.groups import EndlessQueue, InPlay, PlanQueue, Queue
 from grpo_gym.rollout import Collector, Played
@@ -26,7 +26,7 @@ from grpo_gym.types import IntArray, Rollout, Slots
 from grpo_gym.vec import EnvLike, make_slots
 
 N_TASKS = 2
-"""Parts of a plan for each worker: the second goes to whoever is free first."""
+"""Parts of a plan for each worker, if they are not too small: the second goes to whoever is free first."""
 
 MAX_DEATHS = 3
 """Workers that may die of one task before it is given up: what kills the third would kill the fourth."""
@@ -37,13 +37,13 @@ class Task:
     """What a worker is asked to play.
 
     Attributes:
-        actor: chooses the actions.
+        actor: chooses the actions; packed, once for all workers.
         queue: the episodes.
         n_steps: see `Collector.collect`.
         in_play: episodes to go on with; None for those that this worker cut before.
     """
 
-    actor: Actor
+    actor: bytes
     queue: Queue
     n_steps: int | None
     in_play: InPlay | None
@@ -113,7 +113,7 @@ class Worker:
         with warnings.catch_warnings(record=True) as caught:
             if task.in_play is not None:
                 self._collector.resume(task.in_play)
-            rollout = self._collector.collect(task.actor, task.queue, task.n_steps, on_step)
+            rollout = self._collector.collect(cloudpickle.loads(task.actor), task.queue, task.n_steps, on_step)
         assert rollout is not None
         return Part(rollout, steps, task.queue, self._collector.in_play(), [warning.message for warning in caught])
 
@@ -228,12 +228,14 @@ class WorkerCollector:
         """
         in_play, self._in_play = self._in_play, [InPlay.none()] * self.crew.n_workers
         stale, self._stale = self._stale, [True] * self.crew.n_workers
+        packed = cloudpickle.dumps(actor)
         if isinstance(queue, EndlessQueue):
             given = [e if s else None for e, s in zip(in_play, stale, strict=True)]
-            tasks = [Task(actor, part, n_steps, e) for part, e in zip(queue.split(self.sizes), given, strict=True)]
+            tasks = [Task(packed, part, n_steps, e) for part, e in zip(queue.split(self.sizes), given, strict=True)]
         else:
             assert isinstance(queue, PlanQueue)
-            tasks = [Task(actor, part, n_steps, None) for part in queue.split(N_TASKS * self.crew.n_workers)]
+            n_tasks = max(self.crew.n_workers, -(-queue.n_episodes // int(self.sizes[0])))  # a slot for each episode
+            tasks = [Task(packed, part, n_steps, None) for part in queue.split(n_tasks)]
         try:
             parts = self._play(tasks, in_play, pinned=isinstance(queue, EndlessQueue))
         except BaseException:
@@ -301,7 +303,10 @@ def side_by_side(parts: Sequence[Sequence[Played]]) -> Iterator[Played]:
 
 
 def deal_slots(n_slots: int, n_workers: int, n_groups: int, group_size: int, pinned: bool) -> IntArray:
-    """Deal slots to workers: whole groups if they stay there (`pinned`), else no more than a task has episodes.
+    """Deal slots to workers: whole groups if they stay there (`pinned`), else one for each episode of a task.
+
+    A task is at least a block of the network's if that leaves one for every worker: a vector step costs nearly the same
+    for fewer episodes.
 
     Raises:
         ValueError: if there are too few groups, or slots, for each worker to have one.
@@ -311,5 +316,7 @@ def deal_slots(n_slots: int, n_workers: int, n_groups: int, group_size: int, pin
             raise ValueError(f"n_workers={n_workers}, but only {n} {what}: expected no more workers")
     if pinned:
         return np.array([len(part) * group_size for part in np.array_split(np.arange(n_groups), n_workers)])
-    largest_task = -(-n_groups // min(n_groups, N_TASKS * n_workers)) * group_size
-    return np.full(n_workers, min(n_slots // n_workers, largest_task))
+    n_episodes = n_groups * group_size
+    n_tasks = max(n_workers, min(N_TASKS * n_workers, n_groups, n_episodes // BLOCK))
+    largest = -(-n_groups // n_tasks) * group_size
+    return np.full(n_workers, largest if n_slots >= n_episodes else min(largest, n_slots // n_workers))

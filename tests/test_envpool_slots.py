@@ -20,6 +20,8 @@ from tests.agents import digest, small  # noqa: E402
 from tests.crews import Here  # noqa: E402
 from tests.toys import a_plan, policy_for  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered")  # Gymnasium's, of EnvPool's bounds
+
 SEGMENTS: dict[str, Any] = {"n_groups": 2, "group_size": 2, "n_steps": 30, "baseline": "soft_groups"}
 
 

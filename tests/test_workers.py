@@ -38,6 +38,7 @@ CASES: list[tuple[Callable[[], gym.Env[Any, Any]], dict[str, Any]]] = [
     (partial(Walk, UNIT_BOX), {**WHOLE, "normalize_observations": True}),
     (Walk, {**WHOLE, "baseline": "outcome", "scale_rewards": "group", "max_resamples": 3, "max_episode_steps": 2}),
     (Walk, {**WHOLE, "n_envs": 3, "baseline": "soft_groups"}),
+    (Walk, {"n_groups": 8, "group_size": 8, "n_epochs": 1, "batch_size": None}),  # more tasks than workers
     (Walk, SEGMENTS),
     (MaskedByInfo, SEGMENTS),
     (partial(Walk, UNIT_BOX), {**SEGMENTS, "normalize_observations": True}),
@@ -172,7 +173,7 @@ def test_deaths_of_different_tasks_are_not_added_up() -> None:
     made: list[Here] = []
     deaths = {0, 3, 6}  # what is sent after a death is the same task, and does not kill again
     assert len(deaths) == MAX_DEATHS
-    agent = crew(Walk, 3, n_groups=6, crew={"deaths": deaths, "made": made}).learn(1)
+    agent = crew(Walk, 6, n_groups=6, crew={"deaths": deaths, "made": made}).learn(1)
     assert made[0].n_sent == 6 + 3
     assert digest(agent) == digest(small(Walk, n_groups=6).learn(1))
 
@@ -334,29 +335,32 @@ def test_another_environment_is_played_by_other_workers() -> None:
 @pytest.mark.parametrize(
     ("n_slots", "n_workers", "n_groups", "pinned", "expected"),
     [
-        (8, 2, 4, True, [4, 4]),
-        (14, 3, 7, True, [6, 4, 4]),
-        (8, 2, 4, False, [2, 2]),  # four tasks of one group
-        (16, 2, 8, False, [4, 4]),  # four tasks of two groups
-        (20, 2, 10, False, [6, 6]),  # four tasks of at most three
-        (4, 2, 10, False, [2, 2]),  # no more than n_envs
+        (32, 2, 4, True, [16, 16]),
+        (56, 3, 7, True, [24, 16, 16]),
+        (32, 2, 4, False, [16, 16]),  # two tasks of a block; four would be half empty
+        (64, 2, 8, False, [16, 16]),  # four tasks of a block
+        (80, 2, 10, False, [24, 24]),  # four tasks of at most three groups
+        (24, 3, 3, False, [8, 8, 8]),  # no block is full, but everybody has something to do
+        (24, 2, 3, False, [16, 16]),
+        (20, 2, 10, False, [10, 10]),  # no more than n_envs
         (3, 2, 10, False, [1, 1]),
-        (6, 3, 3, False, [2, 2, 2]),
     ],
 )
-def test_slots_are_dealt_by_groups_of_two(
+def test_slots_are_dealt_by_groups_of_eight(
     n_slots: int, n_workers: int, n_groups: int, pinned: bool, expected: list[int]
 ) -> None:
-    assert deal_slots(n_slots, n_workers, n_groups, 2, pinned).tolist() == expected
+    assert deal_slots(n_slots, n_workers, n_groups, 8, pinned).tolist() == expected
 
 
-@given(st.integers(1, 40), st.integers(1, 9), st.integers(2, 9))
-def test_a_worker_has_a_slot_for_every_episode_of_a_task(n_groups: int, n_workers: int, group_size: int) -> None:
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(2, 9), st.data())
+def test_every_episode_of_a_task_has_a_slot(
+    n_groups: int, n_workers: int, group_size: int, data: st.DataObject
+) -> None:
     n_workers = min(n_workers, n_groups)
     sizes = deal_slots(n_groups * group_size, n_workers, n_groups, group_size, pinned=False)
-    parts = plan(np.random.default_rng(0), n_groups, group_size).queue().split(2 * n_workers)
-    assert max(len(part.take(np.arange(1000)).seeds) for part in parts) <= sizes.min()
-    assert sizes.sum() <= n_groups * group_size
+    queue = plan(np.random.default_rng(0), data.draw(st.integers(1, n_groups)), group_size).queue()
+    parts = queue.split(max(n_workers, -(-queue.n_episodes // int(sizes[0]))))
+    assert all(part.n_episodes <= sizes[0] for part in parts)
 
 
 @given(st.lists(st.integers(0, 3), min_size=6, max_size=6), st.sampled_from([[6], [2, 4], [2, 2, 2], [3, 0, 3]]))
