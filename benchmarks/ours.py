@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 
+from benchmarks import ladder
 from benchmarks.learners import OnProgress, Trained
 from benchmarks.tasks import Task
 from grpo_gym import GRPO, BaseCallback
@@ -16,8 +18,9 @@ from grpo_gym.vec import find_spec
 SETTINGS: dict[str, Callable[[Task], dict[str, Any]]] = {
     "recipe": lambda task: recipe(task.env_id),
     "default": lambda task: {},
+    **{rung: partial(ladder.arguments, rung=rung) for rung in ladder.RUNGS},
 }
-"""Constructor arguments by the name of the settings: the environment's recipe, or none at all."""
+"""Constructor arguments by the name of the settings: the environment's recipe, none at all, or a rung of the ladder."""
 
 
 class GrpoLearner:

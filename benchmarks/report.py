@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import figures, records, tables
+from benchmarks.ladder import RUNGS
 from benchmarks.run import RESULTS
 from benchmarks.tables import Entry, Run
 from benchmarks.tasks import EVALUATION_SEEDS, TASKS, Task
@@ -53,6 +54,26 @@ def section(task: Task, found: Sequence[Entry]) -> str:
     return f"## {task.name}\n\n{about}\n\n```\n{commands}\n```\n\n{table}\n\n{figure}\n"
 
 
+def ladder_section(by_task: Sequence[Sequence[Entry]]) -> str:
+    """Return the part of the report about the ladder; empty if none of it was run."""
+    if not by_task:
+        return ""
+    places: dict[tuple[str, str, tuple[int, ...]], list[str]] = {}
+    for entry in (entry for rung in RUNGS for found in by_task for entry in found if entry.settings == rung):
+        places.setdefault((entry.algorithm, entry.settings, tuple(entry.seeds)), []).append(entry.task.name)
+    commands = "\n".join(
+        f"python -m benchmarks.run --algorithms {algorithm} --settings {rung} "
+        f"--tasks {' '.join(tasks)} --seeds {' '.join(map(str, seeds))}"
+        for (algorithm, rung, seeds), tasks in places.items()
+    )
+    text = (
+        "What each baseline is worth: the same learner and arguments on every rung (the recipe's, where there is one), "
+        "whole episodes, only what a step is compared with differs. Final score: IQM, 95 % interval, number of seeds. "
+        "`soft_1` compares whole returns with the soft groups' values, `soft` λ-returns of λ = 0.95."
+    )
+    return f"## The ladder\n\n{text}\n\n```\n{commands}\n```\n\n{tables.ladder_table(by_task, list(RUNGS))}\n"
+
+
 def overview(by_task: Sequence[Sequence[Entry]], profile: bool) -> str:
     """Return the part of the report over all tasks; empty if nothing is compared yet."""
     table = tables.aggregate_table(by_task, REFERENCE)
@@ -89,13 +110,18 @@ def profiled(by_task: Sequence[Sequence[Entry]]) -> list[list[Entry]]:
 
 def write(results: Path, runs: Sequence[Run]) -> Path:
     """Write report and figures of the runs into `results` and return the path of the report."""
-    by_task = [found for task in TASKS.values() if (found := tables.entries(task, runs))]
+    rungs = [run for run in runs if run[-1].settings in RUNGS]
+    others = [run for run in runs if run[-1].settings not in RUNGS]
+    on_ladder, by_task = (
+        [found for task in TASKS.values() if (found := tables.entries(task, some))] for some in (rungs, others)
+    )
     for found in by_task:
         figures.save_learning_curves(found, results / f"{found[0].task.name}.png")
     together = profiled(by_task)
     if together:
         figures.save_performance_profile(together, results / "profile.png")
-    parts = [_HEAD, overview(by_task, bool(together)), *(section(found[0].task, found) for found in by_task)]
+    parts = [_HEAD, overview(by_task, bool(together)), ladder_section(on_ladder)]
+    parts += [section(found[0].task, found) for found in by_task]
     path = results / "README.md"
     path.write_text("\n".join(part for part in parts if part), encoding="utf-8")
     return path

@@ -164,6 +164,30 @@ def aggregate_table(by_task: Sequence[Sequence[Entry]], reference: tuple[str, st
     return "\n".join([head, "|---|--:|--:|--:|--:|", *lines])
 
 
+def ladder_table(by_task: Sequence[Sequence[Entry]], rungs: Sequence[str]) -> str:
+    """Return the Markdown table of the ladder: a row for each rung that was run, a column for each task.
+
+    Args:
+        by_task: the entries of each task, at least one in each, of one algorithm with the rungs as settings.
+        rungs: the names of the settings, the lowest first.
+    """
+    columns = [{entry.settings: entry for entry in found} for found in by_task]
+    heads = ["rung", *(found[0].task.name for found in by_task)]
+    lines = ["| " + " | ".join(heads) + " |", "|---|" + "--:|" * len(by_task)]
+    for rung in rungs:
+        if any(rung in column for column in columns):
+            cells = [_ladder_cell(column.get(rung)) for column in columns]
+            lines.append("| " + " | ".join([rung.removeprefix("ladder_"), *cells]) + " |")
+    return "\n".join(lines)
+
+
+def _ladder_cell(entry: Entry | None) -> str:
+    if entry is None:
+        return "–"
+    low, high = map(number, entry.interval)
+    return f"**{number(entry.score)}** ({low} … {high}), n = {len(entry.runs)}"
+
+
 def normalized_scores(entry: Entry) -> list[float]:
     """Return the final scores on the scale on which random play is 0 and solved is 1."""
     scaled = statistics.normalized(entry.final_scores, entry.task.random_score, entry.task.threshold)

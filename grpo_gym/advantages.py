@@ -111,6 +111,22 @@ def _group_sum(x: Tensor, group_size: int) -> Tensor:
     return x.sum(dim=0).view(-1, group_size).sum(dim=1)
 
 
+def no_spread(low: Tensor, high: Tensor) -> Tensor:
+    """Tell where nothing but the rounding of sums lies between the two: the same rewards in another order tie."""
+    rounding = 1e-12 if low.dtype == torch.float64 else 1e-6
+    return high - low <= rounding * torch.maximum(low.abs(), high.abs())
+
+
+def all_alike(rewards: Tensor, mask: Tensor) -> bool:
+    """Tell whether all trajectories are equally long and no reward differs from any other: nothing can be learned.
+
+    Args:
+        rewards: `[T, N]`.
+        mask: True where a step was taken, `[T, N]`.
+    """
+    return bool(mask.all()) and bool((rewards == rewards[0, 0]).all())
+
+
 def group_spread(returns: Tensor, group_size: int) -> Tensor:
     """Standard deviation of the episode returns within each group, without Bessel correction.
 

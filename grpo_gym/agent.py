@@ -29,7 +29,7 @@ from grpo_gym.rollout import Collector, Played
 from grpo_gym.sampling import collect_groups, warn_of_unequal_starts
 from grpo_gym.schedules import as_schedule
 from grpo_gym.state import check_spaces, checkpoint_of, restore, set_parameters, stored_arguments
-from grpo_gym.types import Batch, Rollout, Schedule, Slots
+from grpo_gym.types import Batch, Compared, Rollout, Schedule, Slots
 from grpo_gym.update import UpdateSettings, make_batch, update
 from grpo_gym.vec import EnvLike, make_slots
 from grpo_gym.workers import WorkerCollector, deal_slots, pack_work
@@ -62,8 +62,11 @@ class GRPO:
         gae_lambda: λ of the λ-returns, for baselines that estimate the value of a state ("soft_groups").
         baseline: what a step is compared with: "live_peers" (members of the group that still live at the same
             step), "shrunk" (the same, drawn toward the batch where they say little), "batch" (all episodes at
-            that step), "outcome" (the group's mean return), "leave_one_out" (the mean of the others' returns),
-            or "soft_groups" (all steps of the other episodes, by how alike the states are).
+            that step), "bins" (the other episodes that came through the same bin of states and times), or
+            "soft_groups" (all steps of the other episodes, by how alike the states are). Or what an episode is:
+            "outcome" (the group's mean return), "leave_one_out" (the mean of the others' returns), "scalar" (the
+            mean of all others of the iteration), "anchor_states" ("outcome", and for each step those of the group
+            that saw exactly the same).
         scale_rewards: divide advantages by their deviation over the "group", the "batch", or "none".
         aggregation: how steps weigh in the loss: "step" (alike), "trajectory" (each episode alike), "constant"
             (their sum divided by the number of episodes times `max_episode_steps`, which must be given).
@@ -234,18 +237,18 @@ class GRPO:
                 iteration = self._collect(hooks)
                 if iteration is None:
                     break
-                rollout, advantages, tied_share = iteration
+                rollout, compared, _ = iteration
                 collected = time.perf_counter()
                 metrics: dict[str, float] = {}
-                if bool((advantages != 0).any()):
-                    batch = self._make_batch(rollout, advantages)
+                if bool((compared.advantages != 0).any()):
+                    batch = self._make_batch(rollout, compared.advantages)
                     metrics = update(self.policy, self.optimizer, batch, settings, self._update_generator)
                 self.policy.observe(rollout.observations)
                 self._iterations += 1
                 self._n_updates += int(metrics.pop("n_updates", 0))
                 comparing = self._seconds_comparing
                 seconds = (collected - started - comparing, comparing, time.perf_counter() - collected)
-                self._report(rollout, tied_share, metrics, settings, seconds, dump=self._iterations % log_interval == 0)
+                self._report(iteration, metrics, settings, seconds, dump=self._iterations % log_interval == 0)
         finally:
             hooks.on_training_end()
             if not self._custom_logger:
@@ -292,12 +295,12 @@ class GRPO:
             target_kl=self.target_kl,
         )
 
-    def _compare(self, rollout: Rollout) -> torch.Tensor:
+    def _compare(self, rollout: Rollout) -> Compared:
         started = time.perf_counter()
         comparison = Comparison(self.gamma, self.gae_lambda, self.policy.flatten)
-        advantages = self._baseline(rollout, comparison)
+        compared = self._baseline(rollout, comparison)
         self._seconds_comparing += time.perf_counter() - started
-        return advantages
+        return compared
 
     def _make_batch(self, rollout: Rollout, advantages: torch.Tensor) -> Batch:
         """Scale the advantages, and leave out groups that teach nothing."""
@@ -306,8 +309,8 @@ class GRPO:
         teaching, advantages = select_groups(rollout, kept), advantages[:, kept[rollout.groups]]
         return make_batch(self.policy, teaching, advantages, self.aggregation, self.max_episode_steps)
 
-    def _collect(self, hooks: BaseCallback) -> tuple[Rollout, torch.Tensor, float] | None:
-        """Play an iteration: its trajectories, their advantages, the share of groups that tied.
+    def _collect(self, hooks: BaseCallback) -> tuple[Rollout, Compared, float] | None:
+        """Play an iteration: its trajectories, what the baseline makes of them, the share of groups that tied.
 
         None if a callback ended it.
         """
@@ -352,8 +355,7 @@ class GRPO:
 
     def _report(
         self,
-        rollout: Rollout,
-        tied_share: float,
+        iteration: tuple[Rollout, Compared, float],
         metrics: dict[str, float],
         settings: UpdateSettings,
         seconds: tuple[float, float, float],
@@ -362,7 +364,7 @@ class GRPO:
         """Record what docs/log_keys.md lists; nothing is dumped before the update that it describes."""
         log_std = getattr(self.policy.head, "log_std", None)
         stats = {
-            **rollout_stats(rollout, tied_share),
+            **rollout_stats(*iteration),
             **episode_stats(self.ep_info_buffer, self.ep_success_buffer),
             **update_stats(metrics, settings, log_std),
         }

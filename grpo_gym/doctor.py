@@ -190,7 +190,7 @@ def _unexplained(rollout: Rollout, comparison: Comparison, equal_starts: bool) -
     small = comparison.flatten(rollout.final_observations).shape[1] <= LARGEST_OBSERVATION
     usable = {"live_peers": equal_starts, "batch": True, "shrunk": equal_starts, "soft_groups": small}
     left = {
-        name: float(rollout.flat(BASELINES[name](rollout, comparison)).square().mean())
+        name: float(rollout.flat(BASELINES[name](rollout, comparison).advantages).square().mean())
         for name in REASONS
         if usable[name]
     }

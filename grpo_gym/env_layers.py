@@ -30,7 +30,7 @@ def has_time_limit(env: Any) -> bool:
     for layer in layers_of(env):
         # A wrapper's spec is its environment's, copied at every look.
         spec = None if isinstance(layer, gym.Wrapper | VectorWrapper) else getattr(layer, "spec", None)
-        if isinstance(layer, wrappers.TimeLimit) or (spec is not None and spec.max_episode_steps is not None):
+        if isinstance(layer, wrappers.TimeLimit) or getattr(spec, "max_episode_steps", None) is not None:
             return True
     return False
 

@@ -7,29 +7,34 @@ from typing import Any
 
 import torch
 
-from grpo_gym.advantages import group_spread
-from grpo_gym.types import Rollout
+from grpo_gym.advantages import group_spread, no_spread
+from grpo_gym.types import Compared, Rollout
 from grpo_gym.update import UpdateSettings
 
 
-def rollout_stats(rollout: Rollout, tied_share: float) -> dict[str, float]:
+def rollout_stats(rollout: Rollout, compared: Compared, tied_share: float) -> dict[str, float]:
     """Describe the groups of an iteration.
 
     Args:
         rollout: the episodes.
+        compared: what the baseline made of them.
         tied_share: groups without spread, as a share of all that were played.
     """
     stats = {
         "rollout/frac_zero_std_groups": tied_share,
         "rollout/idle_fraction": rollout.idle_steps / (rollout.idle_steps + rollout.n_steps),
     }
+    returns, values = compared.returns[rollout.mask], compared.values[rollout.mask]
+    if not no_spread(returns.amin(), returns.amax()):
+        unexplained = (returns - values).var(correction=0) / returns.var(correction=0)
+        stats["rollout/unexplained_variance"] = unexplained.item()
     whole = rollout.starts & (rollout.terminated | rollout.truncated)
     if bool(whole.all()):  # the members of a group that is cut end at different times
-        returns = rollout.rewards.double().sum(dim=0)
-        live = rollout.mask.view(len(rollout.mask), -1, rollout.group_size)
-        lone = live & (live.sum(dim=2, keepdim=True) == 1)
-        stats["rollout/group_return_std"] = group_spread(returns, rollout.group_size).mean().item()
-        stats["rollout/frac_lone_steps"] = lone.sum().item() / rollout.n_steps
+        episode_returns = rollout.rewards.double().sum(dim=0)
+        n_live = rollout.mask.view(len(rollout.mask), -1, rollout.group_size).sum(dim=2)
+        stats["rollout/group_return_std"] = group_spread(episode_returns, rollout.group_size).mean().item()
+        stats["rollout/frac_lone_steps"] = (n_live == 1).sum().item() / rollout.n_steps
+        stats["rollout/live_peers"] = (n_live * (n_live - 1)).sum().item() / rollout.n_steps
     return stats
 
 

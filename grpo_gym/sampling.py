@@ -5,20 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
-from torch import Tensor
-
 from grpo_gym.advantages import groups_with_spread
 from grpo_gym.episodes import concatenate, select_groups
 from grpo_gym.groups import unequal_starts
-from grpo_gym.types import Rollout
+from grpo_gym.types import Compared, Rollout
 
 
 def collect_groups(
     play: Callable[[int], Rollout | None],
     n_groups: int,
-    compare: Callable[[Rollout], Tensor],
+    compare: Callable[[Rollout], Compared],
     max_resamples: int = 0,
-) -> tuple[Rollout, Tensor, float] | None:
+) -> tuple[Rollout, Compared, float] | None:
     """Play an iteration's groups, and new ones in place of those without spread, at most `max_resamples` times.
 
     Dynamic sampling as in DAPO (arXiv 2503.14476), bounded. Every step of a group that is replaced was
@@ -27,11 +25,12 @@ def collect_groups(
     Args:
         play: plays so many groups of whole episodes; None if a callback ended it.
         n_groups: groups wanted, P.
-        compare: the baseline: the advantages of a rollout, `[T, N]`.
+        compare: the baseline.
         max_resamples: rounds of replacements; what ties in the last one is kept.
 
     Returns:
-        P groups, their advantages, and the share of all groups played that tied; or None if `play` was ended.
+        P groups, what the baseline makes of them, and the share of all groups played that tied; or None if `play`
+        was ended.
     """
     wanted, n_played, n_tied = n_groups, 0, 0
     kept: list[Rollout] = []
@@ -40,8 +39,8 @@ def collect_groups(
         if played is None:
             return None
         rollout = played
-        advantages = compare(rollout)
-        spread = groups_with_spread(advantages, rollout.groups)
+        compared = compare(rollout)
+        spread = groups_with_spread(compared.advantages, rollout.groups)
         n_played += len(spread)
         wanted = int((~spread).sum())
         n_tied += wanted
@@ -52,8 +51,8 @@ def collect_groups(
             kept.append(select_groups(rollout, spread))
     if len(kept) > 1:
         rollout = concatenate(kept)
-        advantages = compare(rollout)  # some baselines look beyond the group
-    return rollout, advantages, n_tied / n_played
+        compared = compare(rollout)  # some baselines look beyond the group
+    return rollout, compared, n_tied / n_played
 
 
 def warn_of_unequal_starts(rollout: Rollout, name: str) -> bool:

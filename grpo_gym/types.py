@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
@@ -24,6 +24,10 @@ ENVPOOL = "envpool:"
 
 Schedule = Callable[[float], float]
 """A function of the progress remaining, which falls from 1 at the start of `learn` to 0 at its end."""
+
+
+FeatureMap = Callable[[Tensor], Tensor]
+"""A fixed function of observations: `[m, ...]` → `[m, d]`."""
 
 
 @runtime_checkable
@@ -131,8 +135,8 @@ class Rollout:
 
     A trajectory is a whole episode, or the piece of one that fell into this iteration. With whole episodes
     N = P·G, and trajectory `n` is member `n % G` of group `n // G`. Flat arrays `[M, ...]` hold one trajectory
-    after the other, each in the order of time; `flat` brings a `[T, N]` array into that order. Padding exists in
-    `rewards` and `mask` alone.
+    after the other, each in the order of time; `flat` brings a `[T, N]` array into that order, `padded` brings it
+    back. Padding exists in `rewards` and `mask` alone.
 
     Attributes:
         observations: what the policy saw, `[M, ...]`, not normalised.
@@ -188,6 +192,26 @@ class Rollout:
     def flat(self, padded: Tensor) -> Tensor:
         """Bring `[T, N]` into the flat order `[M]`: trajectory after trajectory."""
         return padded.T[self.mask.T]
+
+    def padded(self, flat: Tensor) -> Tensor:
+        """Bring `[M]` back to `[T, N]`, zero where no step was taken."""
+        padded = flat.new_zeros(self.mask.T.shape)
+        padded[self.mask.T] = flat
+        return padded.T
+
+
+class Compared(NamedTuple):
+    """What a baseline makes of a rollout: three arrays `[T, N]` in reward units, zero where no step was taken.
+
+    Attributes:
+        advantages: what is learned from, not scaled yet.
+        returns: returns-to-go; with an estimate of what comes after a truncation or a cut if the baseline makes one.
+        values: what a step's return-to-go is compared with.
+    """
+
+    advantages: Tensor
+    returns: Tensor
+    values: Tensor
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from grpo_gym.gradient_noise import GradientNoise
 from grpo_gym.losses import aggregation_weights, grpo_loss
 from grpo_gym.policy import MlpPolicy
 from grpo_gym.types import Batch, Rollout
@@ -81,7 +82,7 @@ def update(
 
     Returns:
         Metrics averaged over all minibatches that were stepped on, `grad_norm` before clipping among them,
-        and `n_updates`, the number of optimiser steps.
+        `gradient_noise_scale` of the first pass if it has several, and `n_updates`, the number of optimiser steps.
 
     Raises:
         FloatingPointError: if a gradient is not finite; that step is not taken.
@@ -91,9 +92,11 @@ def update(
     parameters = [p for p in policy.parameters() if p.requires_grad]
     n_rows = len(batch)
     size = min(settings.batch_size or n_rows, n_rows)
+    n_parts = -(-n_rows // size)
     totals: dict[str, Tensor] = {}
+    noise = GradientNoise()
     n_updates = 0
-    for index in _minibatches(n_rows, size, settings.n_epochs, generator):
+    for index in _minibatches(n_rows, n_parts, settings.n_epochs, generator):
         rows = batch if size == n_rows else batch.select(index)
         distribution = policy(rows.observations, rows.action_masks)
         loss, metrics = grpo_loss(
@@ -110,6 +113,8 @@ def update(
             break
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if 1 < n_parts > n_updates:
+            noise.add(p.grad for p in parameters if p.grad is not None)
         metrics["grad_norm"] = nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
         if not torch.isfinite(metrics["grad_norm"]):
             raise FloatingPointError(
@@ -120,16 +125,18 @@ def update(
         n_updates += 1
         for name, value in metrics.items():
             totals[name] = totals[name] + value if name in totals else value
-    means = {name: value.item() / n_updates for name, value in totals.items()}
-    return {**means, "n_updates": n_updates}
+    metrics_of_all = {name: value.item() / n_updates for name, value in totals.items()}
+    noise_scale = noise.scale(n_rows / n_parts)
+    if noise_scale is not None:
+        metrics_of_all["gradient_noise_scale"] = noise_scale
+    return {**metrics_of_all, "n_updates": n_updates}
 
 
-def _minibatches(n_rows: int, size: int, n_epochs: int, generator: torch.Generator) -> list[Tensor]:
-    """Split a fresh permutation an epoch into nearly equal parts, none larger than `size`.
+def _minibatches(n_rows: int, n_parts: int, n_epochs: int, generator: torch.Generator) -> list[Tensor]:
+    """Split a fresh permutation an epoch into nearly equal parts.
 
     A short last part, down to a single row, would weigh as much as a full one: so the rows are spread evenly.
     """
-    n_parts = -(-n_rows // size)
     parts: list[Tensor] = []
     for _ in range(n_epochs):
         parts += torch.randperm(n_rows, generator=generator).tensor_split(n_parts)

@@ -27,7 +27,7 @@ def close(a: Tensor, b: Tensor) -> bool:
 
 
 def compared(name: str, rollout: Rollout, gamma: float = 1.0) -> Tensor:
-    return BASELINES[name](rollout, Comparison(gamma))
+    return BASELINES[name](rollout, Comparison(gamma)).advantages
 
 
 def scaled(name: str, how: str, rewards: list[list[float]], group_size: int, gamma: float = 1.0) -> Tensor:
@@ -53,6 +53,13 @@ def test_leave_one_out_is_the_group_mean_without_its_shrinkage(returns: list[lis
     group_size = len(returns[0])
     shrunk = leave_one_out(torch.tensor(returns)) * ((group_size - 1) / group_size)
     assert close(shrunk, group_mean(torch.tensor(returns)))
+
+
+def test_the_one_scalar_is_the_mean_of_all_other_episodes_whatever_their_seed() -> None:
+    # returns 1, 2 | 6, 3: 1 − 11/3, 2 − 10/3, 6 − 6/3, 3 − 9/3, at every step
+    advantages = compared("scalar", rollout_of([[1], [1, 1], [6], [3]], 2))
+    assert close(advantages[0], torch.tensor([-8 / 3, -4 / 3, 4.0, 0.0]).double())
+    assert close(advantages[1], torch.tensor([0.0, -4 / 3, 0.0, 0.0]).double())
 
 
 @given(group_of_returns)
@@ -154,6 +161,16 @@ def test_earning_the_same_in_another_order_is_a_tie_at_the_first_step() -> None:
     assert scaled("live_peers", "none", [rewards, rewards[::-1]], 2)[0].tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("name", [name for name in BASELINES if name not in ("anchor_states", "soft_groups")])
+def test_advantages_returns_and_values_fit_together(name: str) -> None:
+    made = rollout_of([[1, 2, 4], [8], [3, 3], [5]], 2)
+    advantages, returns, values = BASELINES[name](made, Comparison(0.5))
+    assert returns[0].tolist() == [3, 8, 4.5, 5]
+    # the first step's return-to-go is the episode's
+    assert close(advantages[0], returns[0] - values[0])
+    assert values[~made.mask].count_nonzero() == returns[~made.mask].count_nonzero() == 0
+
+
 @every_baseline
 @every_scale
 def test_a_small_difference_is_no_tie(name: str, how: str) -> None:
@@ -171,7 +188,7 @@ def test_what_stands_in_the_padding_leaks_nowhere(name: str, how: str) -> None:
     assert clean_result[~made.mask].count_nonzero() == 0
 
 
-@pytest.mark.parametrize("name", ["outcome", "leave_one_out", "live_peers", "batch", "shrunk"])
+@pytest.mark.parametrize("name", ["scalar", "outcome", "leave_one_out", "live_peers", "batch", "shrunk"])
 @settings(max_examples=25)
 @given(two_groups_of_three, st.permutations(range(3)))
 def test_permuting_the_members_permutes_the_advantages(name: str, rewards: list[list[float]], order: list[int]) -> None:
@@ -189,7 +206,7 @@ def test_other_groups_do_not_matter(name: str, rewards: list[list[float]], other
     assert torch.equal(beside[: len(alone), :6], alone)
 
 
-@pytest.mark.parametrize("name", ["outcome", "leave_one_out", "live_peers", "batch", "shrunk"])
+@pytest.mark.parametrize("name", ["scalar", "outcome", "leave_one_out", "live_peers", "batch", "shrunk"])
 def test_a_time_limit_counts_as_a_real_end(name: str) -> None:
     made = rollout_of([[1, 2, 4], [8], [3, 3], [5]], 2)
     cut = replace(made, terminated=~made.mask[0], truncated=made.mask[0])

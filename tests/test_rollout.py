@@ -18,7 +18,7 @@ from grpo_gym.episodes import concatenate, select_groups
 from grpo_gym.groups import Plan
 from grpo_gym.rollout import Played, collect
 from grpo_gym.sampling import collect_groups, warn_of_unequal_starts
-from grpo_gym.types import DEFAULT_HORIZON, Rollout
+from grpo_gym.types import DEFAULT_HORIZON, Compared, Rollout
 from grpo_gym.vec import make_slots
 from tests.toys import (
     UNIT_BOX,
@@ -498,6 +498,12 @@ def test_concatenating_adds_up_idle_steps() -> None:
     assert concatenate([rollout, rollout]).idle_steps == 2 * rollout.idle_steps
 
 
+def alike(rollout: Rollout, advantages: torch.Tensor) -> Compared:
+    """The same advantage `[N]` at all steps of an episode."""
+    spread = advantages.expand(rollout.mask.shape)
+    return Compared(spread, spread, torch.zeros_like(spread))
+
+
 class Groups:
     """Plays groups of two with `collect_groups`, and notes how many were asked for each time."""
 
@@ -519,15 +525,15 @@ class Groups:
     def play(self, spreads: list[list[bool]], max_resamples: int) -> tuple[Rollout, float]:
         rounds = iter(spreads)
 
-        def compare(rollout: Rollout) -> torch.Tensor:
+        def compare(rollout: Rollout) -> Compared:
             """One advantage for each episode: 1 in the groups that are said to have spread."""
             spread = torch.tensor(next(rounds, [True] * len(rollout.seeds)))
-            return spread[rollout.groups].float().expand(rollout.mask.shape)
+            return alike(rollout, spread[rollout.groups].float())
 
         played = collect_groups(self.play_groups, 3, compare, max_resamples)
         assert played is not None
-        rollout, advantages, tied = played
-        assert advantages.shape == rollout.mask.shape
+        rollout, compared, tied = played
+        assert compared.advantages.shape == rollout.mask.shape
         return rollout, tied
 
     def play_groups(self, n_groups: int) -> Rollout | None:
@@ -572,6 +578,6 @@ def test_a_callback_ends_replacing_too() -> None:
             return len(self.asked) < 2
 
     groups = Stopped()
-    rollout = collect_groups(groups.play_groups, 3, lambda rollout: torch.zeros(rollout.mask.shape), 9)
+    rollout = collect_groups(groups.play_groups, 3, lambda rollout: alike(rollout, torch.zeros(6)), 9)
     assert rollout is None
     assert groups.asked == [3, 3]

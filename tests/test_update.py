@@ -277,8 +277,29 @@ def test_metrics_are_means_over_the_minibatches() -> None:
         "clip_fraction_low",
         "clip_fraction_high",
         "grad_norm",
+        "gradient_noise_scale",
         "n_updates",
     }
+
+
+def test_the_noise_scale_is_that_of_the_first_pass() -> None:
+    policy = a_policy()
+    batch = a_batch(policy)
+    gradients = []
+    for rows in torch.randperm(20, generator=generator()).tensor_split(3):
+        part = batch.select(rows)
+        loss = -(part.advantages * policy(part.observations).log_prob(part.actions)).mean()
+        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(policy.parameters()))]))
+    mean = torch.stack(gradients).mean(dim=0)
+    around = sum((gradient - mean).square().sum() for gradient in gradients)
+    still = replace(SETTINGS, learning_rate=0.0)  # 3 passes of 3 minibatches
+    _, metrics = updated(policy, batch, still)
+    assert metrics["gradient_noise_scale"] == pytest.approx(float(20 / 3 * around / 2 / mean.square().sum()), rel=1e-3)
+
+
+def test_one_minibatch_has_no_noise_scale() -> None:
+    policy = a_policy()
+    assert "gradient_noise_scale" not in updated(policy, a_batch(policy), replace(WHOLE, n_epochs=3))[1]
 
 
 def test_weights_of_the_batch_weigh_the_steps() -> None:
