@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import time
 from collections import deque
@@ -18,21 +17,20 @@ from grpo_gym.advantages import groups_with_spread, scale
 from grpo_gym.baselines import BASELINES, Comparison
 from grpo_gym.callbacks import BaseCallback, CallbackList, as_callback
 from grpo_gym.checkpoint import read_checkpoint, write_checkpoint
-from grpo_gym.collectors import AnyCollector, MakeCrew, find_crew, sendable
+from grpo_gym.collectors import MakeCrew
 from grpo_gym.episodes import select_groups
-from grpo_gym.groups import LARGEST_NOISE_SEED, EndlessQueue, InPlay, Queue, plan
 from grpo_gym.logger import Logger, configure, open_run
 from grpo_gym.policy import POLICIES, MlpPolicy
 from grpo_gym.progress import ProgressBarCallback
 from grpo_gym.reports import episode_stats, rollout_stats, update_stats
-from grpo_gym.rollout import Collector, Played
+from grpo_gym.rollout import Played
+from grpo_gym.sampler import Sampler
 from grpo_gym.sampling import collect_groups, warn_of_unequal_starts
 from grpo_gym.schedules import as_schedule
 from grpo_gym.state import check_spaces, checkpoint_of, restore, set_parameters, stored_arguments
 from grpo_gym.types import Batch, Compared, Rollout, Schedule, Slots
 from grpo_gym.update import UpdateSettings, make_batch, update
-from grpo_gym.vec import EnvLike, make_slots
-from grpo_gym.workers import WorkerCollector, deal_slots, pack_work
+from grpo_gym.vec import EnvLike
 
 ADAM: dict[str, Any] = {"eps": 1e-5, "fused": True}
 """Arguments of the optimiser: all its arithmetic in one call, a fifth of a small network's whole update."""
@@ -158,14 +156,12 @@ class GRPO:
         self.ep_success_buffer: deque[float] = deque(maxlen=stats_window_size)
         self._logger: Logger | None = None
         self._custom_logger = self._warned_of_starts = False
-        self.n_envs = n_envs or n_groups * group_size
-        self.env: Slots | None = None
-        self._queue: EndlessQueue | None = None
-        self._to_resume: InPlay | None = None
         self.n_workers, self.collector = n_workers, collector
+        n_envs = n_envs or n_groups * group_size
+        self.sampler = Sampler(n_groups, group_size, n_steps, n_envs, n_workers, collector, max_episode_steps)
         if env is not None:
-            slots = self._make_slots(env)
-            self._use(slots, env)
+            slots = self.sampler.make_slots(env)
+            self.sampler.use(slots, env)
             self.observation_space, self.action_space = slots.observation_space, slots.action_space
         if verbose >= 1:
             print(f"Using {self.device} device")
@@ -274,7 +270,7 @@ class GRPO:
         if progress_bar:
             hooks = CallbackList([hooks, ProgressBarCallback()])
         hooks.init_callback(self)
-        self._resume()
+        self.sampler.resume()
         return hooks
 
     def _update_progress(self) -> None:
@@ -328,30 +324,17 @@ class GRPO:
         actor = self.policy.actor()
 
         def play(n_groups: int) -> Rollout | None:
-            queue = self._next_queue(n_groups)
-            rollout = self._collector.collect(actor, queue, self.n_steps, on_step)
-            if rollout is not None and isinstance(queue, EndlessQueue):
-                self._queue = queue  # the episodes of a rollout that was stopped were never begun
-            return rollout
+            return self.sampler.play(actor, n_groups, self._plan_rng, on_step)
 
         assert self.env is not None
-        name = self.env.name
         hooks.on_rollout_start()
         self._seconds_comparing = 0.0
         iteration = collect_groups(play, self.n_groups, self._compare, self.max_resamples)
         if iteration is not None:
             hooks.on_rollout_end()
             if not self._warned_of_starts:
-                self._warned_of_starts = warn_of_unequal_starts(iteration[0], name)
+                self._warned_of_starts = warn_of_unequal_starts(iteration[0], self.env.name)
         return iteration
-
-    def _next_queue(self, n_groups: int) -> Queue:
-        """Return what the next rollout plays: a plan, or where episodes are cut what goes on from the last one."""
-        if self.n_steps is None:
-            return plan(self._plan_rng, n_groups, self.group_size).queue()
-        if self._queue is None:
-            return EndlessQueue(int(self._plan_rng.integers(LARGEST_NOISE_SEED)), n_groups, self.group_size)
-        return copy.deepcopy(self._queue)
 
     def _report(
         self,
@@ -418,6 +401,16 @@ class GRPO:
         """Use this logger from now on, whatever `tensorboard_log` and `verbose` say. Its owner closes it."""
         self._logger, self._custom_logger = logger, True
 
+    @property
+    def env(self) -> Slots | None:
+        """The training environment, or None."""
+        return self.sampler.env
+
+    @property
+    def n_envs(self) -> int:
+        """Episodes in play at once."""
+        return self.sampler.n_envs
+
     def get_env(self) -> Slots | None:
         """Return the training environment, or None."""
         return self.env
@@ -431,53 +424,15 @@ class GRPO:
         Raises:
             ValueError: if its spaces differ; both are named.
         """
-        slots = self._make_slots(env)
+        slots = self.sampler.make_slots(env)
         if not hasattr(self, "policy"):  # made without an environment: this one's spaces are the agent's
             self.observation_space, self.action_space = slots.observation_space, slots.action_space
             self._setup_model()
         check_spaces(slots, self.observation_space, self.action_space, "the agent was made for")
         if self.env is not None:
             self.env.close()
-        self._use(slots, env)
-
-    def _make_slots(self, env: EnvLike) -> Slots:
-        """Make the slots of this process: all, or one to know the spaces by if workers play."""
-        slots = make_slots(env, self.n_envs if self._plays_here else 1)
-        if self._plays_here and self.n_steps is not None and slots.num_envs != self.n_groups * self.group_size:
-            raise ValueError(
-                f"{slots.name} has {slots.num_envs} environments, but with n_steps each plays all the time and is one "
-                f"member of one group: expected n_groups * group_size = {self.n_groups * self.group_size} of them"
-            )
-        return slots
-
-    def _use(self, slots: Slots, env: EnvLike) -> None:
-        """Play in these slots from now on, or in workers' that are made of the same."""
-        self.env, self._warned_of_starts = slots, False
-        self._collector: AnyCollector
-        if self._plays_here:
-            self.n_envs = slots.num_envs
-            self._collector = Collector(slots, self.max_episode_steps)
-        else:
-            pinned = self.n_steps is not None
-            sizes = deal_slots(self.n_envs, self.n_workers, self.n_groups, self.group_size, pinned)
-            crew = find_crew(self.collector)
-            self._collector = WorkerCollector(crew(pack_work(sendable(env), sizes, self.max_episode_steps)), sizes)
-
-    @property
-    def _plays_here(self) -> bool:
-        return self.n_workers == 1 and self.collector == "processes"
-
-    def _in_play(self) -> InPlay | None:
-        """Return the episodes that were cut and will go on, if there are any."""
-        if self._to_resume is not None or self.env is None or self.n_steps is None:
-            return self._to_resume
-        return self._collector.in_play()
-
-    def _resume(self) -> None:
-        """Go on with the episodes of a checkpoint."""
-        episodes, self._to_resume = self._to_resume, None
-        if episodes is not None:
-            self._collector.resume(episodes)
+        self.sampler.use(slots, env)
+        self._warned_of_starts = False
 
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """Return the state dicts of "policy" and "policy.optimizer"."""

@@ -10,7 +10,7 @@ import torch
 
 from grpo_gym.checkpoint import Checkpoint
 from grpo_gym.encoding import decode_space, decode_value, encode_space, encode_value, find_unsaved, refuse_unsaved
-from grpo_gym.groups import EndlessQueue, InPlay, Jobs
+from grpo_gym.groups import InPlay, Jobs
 from grpo_gym.policy import POLICIES
 from grpo_gym.types import Slots
 
@@ -45,6 +45,7 @@ def checkpoint_of(agent: GRPO, arguments: Iterable[str], exclude: Iterable[str])
         exclude: names to leave out.
     """
     left_out = {*NOT_STORED, *exclude}
+    queue = agent.sampler.queue
     names = {cls: name for name, cls in POLICIES.items()}
     data = {
         "policy": names.get(agent.policy_class, encode_value(agent.policy_class)),
@@ -58,7 +59,7 @@ def checkpoint_of(agent: GRPO, arguments: Iterable[str], exclude: Iterable[str])
             "plan": agent._plan_rng.bit_generator.state,
             "predict": agent._predict_rng.bit_generator.state,
         },
-        "queue": None if agent._queue is None else {"key": agent._queue.key, "n_begun": agent._queue.n_begun.tolist()},
+        "queue": None if queue is None else {"key": queue.key, "n_begun": queue.n_begun.tolist()},
     }
     return Checkpoint(
         data=data,
@@ -70,7 +71,7 @@ def checkpoint_of(agent: GRPO, arguments: Iterable[str], exclude: Iterable[str])
 
 def _in_play_tensors(agent: GRPO) -> dict[str, torch.Tensor]:
     """Episodes that a rollout of segments cut, as tensors by name."""
-    episodes = agent._in_play()
+    episodes = agent.sampler.in_play()
     if episodes is None:
         return {}
     arrays = {name: getattr(episodes, name) for name in ("slots", "lengths", "actions", "observations")}
@@ -137,9 +138,7 @@ def restore(agent: GRPO, checkpoint: Checkpoint, path: object, new_seed: bool = 
     agent._predict_rng.bit_generator.state = checkpoint.data["generators"]["predict"]
     queue = checkpoint.data["queue"]
     if queue is not None:
-        agent._queue = EndlessQueue(queue["key"], agent.n_groups, agent.group_size)
-        agent._queue.n_begun[:] = queue["n_begun"]
-        agent._to_resume = _stored_in_play(checkpoint.streams)
+        agent.sampler.restore(queue["key"], queue["n_begun"], _stored_in_play(checkpoint.streams))
     agent._update_generator.set_state(checkpoint.streams["update"].to(torch.uint8).cpu())
 
 

@@ -61,8 +61,12 @@ class CallbackModel(Protocol):
     """What a callback may read of, and ask from, the agent that it watches."""
 
     num_timesteps: int
-    n_envs: int
     _total_timesteps: int
+
+    @property
+    def n_envs(self) -> int:
+        """Episodes in play at once."""
+        ...
 
     @property
     def logger(self) -> Any:

@@ -49,6 +49,7 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     "snapshots": {"torch"} | EFFECTS | FILES | AGENT | STEPPING | EVALUATING,
     "group_report": {"torch", "gymnasium"} | EFFECTS | FILES | AGENT | STEPPING | EVALUATING,
     "doctor": EFFECTS | FILES | AGENT | {"grpo_gym.losses", "grpo_gym.update"},
+    "sampler": EFFECTS | FILES | AGENT | {"grpo_gym.losses", "grpo_gym.update", "grpo_gym.policy"},
     "sampling": EFFECTS | FILES | AGENT | SLOT_MODULES | {"grpo_gym.rollout", "grpo_gym.update", "grpo_gym.policy"},
     "workers": EFFECTS | FILES | AGENT | {"grpo_gym.update", "grpo_gym.policy", "multiprocessing", "ray"},
     "processes": (EFFECTS - {"os"}) | FILES | AGENT | {"grpo_gym.update", "grpo_gym.policy", "ray"},

@@ -42,7 +42,7 @@ def test_actors_play_what_one_process_would_even_if_one_is_killed() -> None:
     agent, alone = small(env, n_workers=2, collector="ray", **SEGMENTS), small(env, **SEGMENTS)
     for _ in range(2):
         assert digest(agent.learn(32, reset_num_timesteps=False)) == digest(alone.learn(32, reset_num_timesteps=False))
-        ray.kill(agent._collector.crew._actors[1])  # type: ignore[attr-defined]
+        ray.kill(agent.sampler.collector.crew._actors[1])  # type: ignore[attr-defined]
     assert agent.num_timesteps == alone.num_timesteps
 
 

@@ -181,7 +181,7 @@ def test_episodes_in_play_come_back_with_a_checkpoint(make: Any, tmp_path: Path)
     loaded.save(tmp_path / "again")  # before they are in play again
     again = GRPO.load(tmp_path / "again")
     again.set_env(make)
-    assert agent._in_play().lengths.sum() > 0  # type: ignore[union-attr]
+    assert agent.sampler.in_play().lengths.sum() > 0  # type: ignore[union-attr]
     for one in (agent, loaded, again):
         one.learn(60, reset_num_timesteps=False)
     assert digest(loaded) == digest(again) == digest(agent)

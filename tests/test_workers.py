@@ -283,7 +283,7 @@ def test_a_rollout_that_was_stopped_leaves_nothing_in_play(callback: Stop) -> No
             agent.learn(100, callback=callback)
         except KeyboardInterrupt:
             assert callback.error
-        in_play = agent._in_play()
+        in_play = agent.sampler.in_play()
         assert in_play is not None
         assert len(in_play.slots) == 0
         callback.n_calls = 0
@@ -293,7 +293,7 @@ def test_a_rollout_that_was_stopped_leaves_nothing_in_play(callback: Stop) -> No
 def test_a_checkpoint_goes_on_with_any_number_of_workers(make: Any, tmp_path: Path) -> None:
     agent = crew(make, **SEGMENTS).learn(72)
     agent.save(tmp_path / "agent")
-    in_play = agent._in_play()
+    in_play = agent.sampler.in_play()
     assert in_play is not None
     assert in_play.lengths.any()
     crews = [{}, *({"n_workers": n, "collector": Here} for n in (2, 3))]
