@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test lint format clean
+.PHONY: run test docs format clean
 
 run: $(VENV)/installed ## train on CartPole, Battleship and a changing bandit; table, curves, TensorBoard
 	$(BIN)/python -m benchmarks.quickstart
@@ -14,6 +14,11 @@ test: $(VENV)/installed ## ruff, mypy --strict and pytest
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+docs: $(VENV)/installed ## build/docs/index.html; a warning is an error
+	$(PIP) --editable '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo open build/docs/index.html
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .

@@ -111,8 +111,8 @@ def grpo_loss(
     would have none.
 
     Args:
-        log_probs: log π_θ(a|s), with gradient, `[M]`.
-        entropy: H(π_θ(·|s)) in nats, with gradient, `[M]`.
+        log_probs: `log π_θ(a|s)`, with gradient, `[M]`.
+        entropy: `H(π_θ(·|s))` in nats, with gradient, `[M]`.
         old_log_probs: under the policy that acted, `[M]`.
         advantages: `[M]`.
         weights: from `aggregation_weights`, `[M]`.

@@ -14,9 +14,21 @@ from grpo_gym import GRPO, cli
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = sorted((ROOT / "docs").glob("*.md"))
 
-BLOCKS = re.findall(r"(<!-- not run -->\s*)?^```(\w*)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-PYTHON = [block for not_run, language, block in BLOCKS if language == "python" and not not_run]
+
+def blocks_of(text: str) -> list[tuple[str, str, str]]:
+    """Fenced blocks: what says that one is not run, its language, its lines."""
+    return re.findall(r"(<!-- not run -->\s*)?^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def python_of(text: str) -> list[str]:
+    return [block for not_run, language, block in blocks_of(text) if language == "python" and not not_run]
+
+
+BLOCKS = blocks_of(TEXT)
+PYTHON = python_of(TEXT)
+IN_DOCS = [(path.name, block) for path in DOCS for block in python_of(path.read_text(encoding="utf-8"))]
 COMMANDS = [
     line for _, language, block in BLOCKS if language in ("", "sh", "bash", "console") for line in block.splitlines()
 ]
@@ -35,6 +47,23 @@ def test_the_code_runs_and_prints_what_its_comments_say(block: str) -> None:
         exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
     promised = re.findall(r"^print\(.*\)  # (.+)$", block, re.MULTILINE)
     assert [line for line in promised if line not in printed.getvalue().splitlines()] == []
+
+
+@pytest.mark.parametrize(("page", "block"), IN_DOCS, ids=[f"{page}-{i}" for i, (page, _) in enumerate(IN_DOCS)])
+def test_the_code_of_the_docs_runs(page: str, block: str) -> None:
+    exec(compile(block, page, "exec"), {"__name__": "docs"})
+
+
+def test_every_page_of_the_docs_is_in_the_contents() -> None:
+    contents = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").partition("{toctree}")[2].split()
+    assert {path.stem for path in DOCS} - {"index"} <= set(contents)
+
+
+def test_every_linked_page_of_the_docs_exists() -> None:
+    for path in DOCS:
+        links = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8"))
+        local = [link for link in links if "://" not in link and not link.startswith("generated/")]
+        assert [link for link in local if not (path.parent / link).exists()] == []
 
 
 def test_there_is_code_to_run_and_there_are_commands_to_check() -> None:
