@@ -29,7 +29,6 @@ SOFT: dict[str, Any] = {"baseline": "soft_groups", "n_groups": 4, "group_size": 
 
 WALK: dict[str, Any] = {
     **SOFT,
-    "n_groups": 2,
     "learning_rate": "lin_0.0005",
     "batch_size": 64,
     "n_epochs": 5,
@@ -37,7 +36,7 @@ WALK: dict[str, Any] = {
     "target_kl": 0.01,
     "policy_kwargs": {"log_std_init": -0.5},
 }
-"""What legs have in common that fall: whole episodes, many small iterations, and steps that are not too large."""
+"""What legs have in common that fall: whole episodes, small minibatches, and steps that are not too large."""
 
 RECIPES: dict[str, Recipe] = {
     "CartPole-v1": Recipe(
@@ -84,15 +83,15 @@ RECIPES: dict[str, Recipe] = {
         {
             **SOFT,
             "n_steps": 128,
-            "learning_rate": "lin_0.0005",
+            "learning_rate": "lin_0.0003",
             "batch_size": 128,
             "n_epochs": 10,
             "gamma": 0.98,
-            "policy_kwargs": {"log_std_init": -1.0, "activation_fn": torch.nn.ReLU},
+            "policy_kwargs": {"net_arch": [256, 256], "log_std_init": -1.0, "activation_fn": torch.nn.ReLU},
         },
     ),
-    "Hopper-v5": Recipe(500_000, WALK),
-    "Walker2d-v5": Recipe(500_000, WALK),
+    "Hopper-v5": Recipe(500_000, {**WALK, "gamma": 0.995}),
+    "Walker2d-v5": Recipe(500_000, {**WALK, "n_groups": 2}),
     # the reward comes once, at the end: gamma 1, and many boards an iteration rather than many passes
     "grpo/Battleship-v0": Recipe(
         1_500_000,
