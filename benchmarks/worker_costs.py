@@ -3,7 +3,7 @@
 OMP_NUM_THREADS=1 python -m benchmarks.worker_costs HalfCheetah-v5 --ray
 
 Processor time where one process works (a busy machine does not count against it), wall-clock time of calls between
-processes; medians. The agent has the default arguments.
+processes; medians. Minibatches of 256, 4 passes, live peers.
 """
 
 from __future__ import annotations
@@ -51,7 +51,15 @@ def costs(env: str, net_arch: list[int], repeats: int) -> dict[str, float]:
         Bytes, and seconds of processor time.
     """
     agent = GRPO(
-        "MlpPolicy", env, n_groups=2 * N_GROUPS, group_size=GROUP_SIZE, seed=0, policy_kwargs={"net_arch": net_arch}
+        "MlpPolicy",
+        env,
+        n_groups=2 * N_GROUPS,
+        group_size=GROUP_SIZE,
+        batch_size=256,
+        n_epochs=4,
+        baseline="live_peers",
+        seed=0,
+        policy_kwargs={"net_arch": net_arch},
     )
     slots, actor = agent.env, agent.policy.actor()
     assert slots is not None

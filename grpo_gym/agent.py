@@ -58,13 +58,13 @@ class GRPO:
         n_epochs: passes over an iteration's steps.
         gamma: discount in [0, 1].
         gae_lambda: λ of the λ-returns, for baselines that estimate the value of a state ("soft_groups").
-        baseline: what a step is compared with: "live_peers" (members of the group that still live at the same
-            step), "shrunk" (the same, drawn toward the batch where they say little), "batch" (all episodes at
-            that step), "bins" (the other episodes that came through the same bin of states and times), or
-            "soft_groups" (all steps of the other episodes, by how alike the states are). Or what an episode is:
-            "outcome" (the group's mean return), "leave_one_out" (the mean of the others' returns), "scalar" (the
-            mean of all others of the iteration), "anchor_states" ("outcome", and for each step those of the group
-            that saw exactly the same).
+        baseline: what a step is compared with: "soft_groups" (all steps of the other episodes, by how alike the
+            states are), "live_peers" (members of the group that still live at the same step), "shrunk" (the same,
+            drawn toward the batch where they say little), "batch" (all episodes at that step), or "bins" (the other
+            episodes that came through the same bin of states and times). Or what an episode is: "outcome" (the
+            group's mean return), "leave_one_out" (the mean of the others' returns), "scalar" (the mean of all others
+            of the iteration), "anchor_states" ("outcome", and for each step those of the group that saw exactly the
+            same).
         scale_rewards: divide advantages by their deviation over the "group", the "batch", or "none".
         aggregation: how steps weigh in the loss: "step" (alike), "trajectory" (each episode alike), "constant"
             (their sum divided by the number of episodes times `max_episode_steps`, which must be given).
@@ -99,15 +99,15 @@ class GRPO:
         self,
         policy: str | type[MlpPolicy],
         env: EnvLike | None,
-        learning_rate: float | str | Schedule = 1e-3,
+        learning_rate: float | str | Schedule = 5e-4,
         n_groups: int = 4,
-        group_size: int = 8,
+        group_size: int = 4,
         n_steps: int | None = None,
-        batch_size: int | None = 256,
-        n_epochs: int = 4,
+        batch_size: int | None = 128,
+        n_epochs: int = 10,
         gamma: float = 0.99,
         gae_lambda: float = 0.95,
-        baseline: str = "live_peers",
+        baseline: str = "soft_groups",
         scale_rewards: str = "batch",
         aggregation: str = "step",
         clip_range: float | str | Schedule = 0.2,
@@ -119,7 +119,7 @@ class GRPO:
         collector: str | MakeCrew = "processes",
         max_resamples: int = 0,
         max_episode_steps: int | None = None,
-        normalize_observations: bool = False,
+        normalize_observations: bool = True,
         target_kl: float | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | PathLike[str] | None = None,

@@ -42,10 +42,9 @@ RECIPES: dict[str, Recipe] = {
     "CartPole-v1": Recipe(
         50_000,
         {
-            "baseline": "soft_groups",
+            **SOFT,
+            "normalize_observations": False,
             "learning_rate": "lin_0.001",
-            "n_groups": 4,
-            "group_size": 4,
             "batch_size": 128,
             "n_epochs": 10,
             "gamma": 0.98,
@@ -96,6 +95,8 @@ RECIPES: dict[str, Recipe] = {
     "grpo/Battleship-v0": Recipe(
         1_500_000,
         {
+            "baseline": "live_peers",
+            "normalize_observations": False,
             "learning_rate": "lin_0.002",
             "n_groups": 64,
             "group_size": 16,
@@ -109,6 +110,9 @@ RECIPES: dict[str, Recipe] = {
     "grpo/DynamicBandit-v0": Recipe(
         200_000,
         {
+            "baseline": "live_peers",
+            "normalize_observations": False,
+            "n_epochs": 4,
             "learning_rate": 0.003,
             "n_groups": 1,
             "group_size": 32,

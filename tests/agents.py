@@ -17,8 +17,12 @@ FLAT_OUT = 1e-2
 
 
 def small(env: Any, **kwargs: Any) -> GRPO:
-    """An agent with a small network that plays 2 groups of 3 episodes an iteration, and learns fast."""
-    settings = {"n_groups": 2, "group_size": 3, "batch_size": 8, "n_epochs": 4, "learning_rate": FLAT_OUT, "seed": 0}
+    """An agent with a small network that plays 2 groups of 3 episodes an iteration, and learns fast.
+
+    Live peers, so that groups tie or not by themselves, and no normaliser, so that equal weights mean equal bits.
+    """
+    settings: dict[str, Any] = {"n_groups": 2, "group_size": 3, "batch_size": 8, "n_epochs": 4, "seed": 0}
+    settings |= {"learning_rate": FLAT_OUT, "baseline": "live_peers", "normalize_observations": False}
     return GRPO("MlpPolicy", env, **{**settings, "policy_kwargs": {"net_arch": [8]}, **kwargs})
 
 

@@ -116,5 +116,5 @@ def test_every_constructor_argument_is_an_attribute_of_the_same_name() -> None:
     given = {"target_kl": 0.5, "n_envs": 3, "max_episode_steps": 9, "group_size": 3, "seed": 0, "batch_size": 8}
     assert {name: getattr(agent, name) for name in given} == given
     defaults = {name: p.default for name, p in inspect.signature(GRPO.__init__).parameters.items()}
-    untouched = ("gamma", "baseline", "n_epochs", "clip_range", "tensorboard_log", "verbose", "stats_window_size")
+    untouched = ("gamma", "gae_lambda", "ent_coef", "clip_range", "tensorboard_log", "verbose", "stats_window_size")
     assert {name: getattr(agent, name) for name in untouched} == {name: defaults[name] for name in untouched}
