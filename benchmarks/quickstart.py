@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -87,13 +88,14 @@ def steps_to_best_arm(agent: GRPO, n_games: int = 256) -> dict[int, int]:
     Returns:
         `{first step of the regime: steps}`; the regime's whole length if that never happens.
     """
+    policy: Any = agent.policy
     env = DynamicBanditVectorEnv(n_games)
     observations, _ = env.reset(seed=list(range(n_games)))
     likeliest, best = [], []
     for _ in range(env.horizon):
         with torch.no_grad():
-            distribution = agent.policy.get_distribution(torch.as_tensor(observations))
-        mean_probability = distribution.log_probs.exp().mean(dim=0)  # type: ignore[attr-defined]
+            distribution = policy.get_distribution(torch.as_tensor(observations))
+        mean_probability = distribution.log_probs.exp().mean(dim=0)
         likeliest.append(int(mean_probability.argmax()))
         observations, _, _, _, info = env.step(agent.predict(observations)[0])
         best.append(int(info["best_arm"][0]))

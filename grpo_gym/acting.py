@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from grpo_gym.preprocessing import preprocess
 from grpo_gym.types import Array, BoolArray, FloatArray
 
 if TYPE_CHECKING:
@@ -46,11 +45,20 @@ class Actor(Protocol):
     def act(
         self, observations: Array, noise: FloatArray | None, action_masks: BoolArray | None = None
     ) -> tuple[Array, FloatArray]:
-        """Return actions and their log-probabilities."""
+        """Choose actions, by the given noise or, without any, the most probable ones.
+
+        Args:
+            observations: rows as `layout.Layout` has them, `[M, ...]`.
+            noise: uniform in (0, 1), `[M, noise_size]`; None for the mode.
+            action_masks: `[M, n]`, as `action_code.ActionCode` has them, or None.
+
+        Returns:
+            Actions as the loss wants them, `[M]` or `[M, k]`, and their log-probabilities `[M]`.
+        """
         ...
 
     def to_env(self, actions: Array) -> Array:
-        """Turn actions into the environment's."""
+        """Turn actions into the environment's, rows as `layout.Layout` has them: `action_code.ActionCode.to_env`."""
         ...
 
 
@@ -64,7 +72,7 @@ class MlpActor:
     """
 
     def __init__(self, policy: MlpPolicy):
-        self._space, self._one_hot = policy.observation_space, policy.one_hot_observations
+        self._preprocessor = policy.preprocessor
         self._layers = []
         modules = list(policy.body)
         for linear, activation in zip(modules[::2], modules[1::2], strict=True):
@@ -80,7 +88,7 @@ class MlpActor:
         self, observations: Array, noise: FloatArray | None, action_masks: BoolArray | None = None
     ) -> tuple[Array, FloatArray]:
         """See `MlpPolicy.act`."""
-        flat = preprocess(torch.from_numpy(observations), self._space, self._one_hot)
+        flat = self._preprocessor.flat(torch.from_numpy(observations))
         if self._normalizer is not None:
             flat = self._normalizer.forward(flat)
         n_blocks = -(-len(flat) // BLOCK)
@@ -97,11 +105,42 @@ class MlpActor:
         return actions.numpy(), distribution.log_prob(actions).numpy()
 
 
+class BlockActor:
+    """Acts as a policy does, but a block of observations at a time: torch, too, rounds by how many there are.
+
+    Args:
+        policy: acts by itself.
+    """
+
+    def __init__(self, policy: Actor):
+        self._policy = policy
+        self.noise_size = policy.noise_size
+        self.to_env = policy.to_env
+
+    def act(
+        self, observations: Array, noise: FloatArray | None, action_masks: BoolArray | None = None
+    ) -> tuple[Array, FloatArray]:
+        """See `MlpPolicy.act`."""
+        n_rows = len(observations)
+        # the first row fills up: unlike zeros it is an observation, and legal
+        index = np.arange(-(-n_rows // BLOCK) * BLOCK)
+        index[n_rows:] = 0
+        blocks = []
+        for rows in index.reshape(-1, BLOCK):
+            own_noise = None if noise is None else noise[rows]
+            own_masks = None if action_masks is None else action_masks[rows]
+            blocks.append(self._policy.act(observations[rows], own_noise, own_masks))
+        actions, log_probs = (np.concatenate(column)[:n_rows] for column in zip(*blocks, strict=True))
+        return actions, log_probs
+
+
 def knows(policy: MlpPolicy) -> bool:
-    """Tell whether `MlpActor` can stand in: linear layers, each with an activation that it has."""
+    """Tell whether `MlpActor` can stand in: linear layers alone, each with an activation that it has."""
     modules = list(policy.body)
-    return all(type(module) is nn.Linear for module in modules[::2]) and all(
-        type(module) in ACTIVATIONS for module in modules[1::2]
+    return (
+        policy.features_extractor is None
+        and all(type(module) is nn.Linear for module in modules[::2])
+        and all(type(module) in ACTIVATIONS for module in modules[1::2])
     )
 
 

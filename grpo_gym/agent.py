@@ -20,7 +20,9 @@ from grpo_gym.checkpoint import read_checkpoint, write_checkpoint
 from grpo_gym.collectors import MakeCrew
 from grpo_gym.episodes import select_groups
 from grpo_gym.logger import Logger, configure, open_run
-from grpo_gym.policy import POLICIES, MlpPolicy
+from grpo_gym.policies import find_policy, make_policy
+from grpo_gym.policy_model import PolicyModel
+from grpo_gym.prediction import Prediction
 from grpo_gym.progress import ProgressBarCallback
 from grpo_gym.reports import episode_stats, rollout_stats, update_stats
 from grpo_gym.rollout import Played
@@ -45,7 +47,8 @@ class GRPO:
     compared with what.
 
     Args:
-        policy: "MlpPolicy", or a class with its constructor and methods.
+        policy: "MlpPolicy", "CnnPolicy" for images, "MultiInputPolicy" for a Dict or Tuple with images in it; or a
+            class or an object of your own, see `policy_model.PolicyModel`.
         env: an id, an EnvSpec, a function that makes an environment, an environment with a spec, or a vector
             environment that accepts a list of seeds. None only to use a loaded agent without training it.
         learning_rate: a number, "lin_X" (X to 0 in a straight line), or a function of the progress remaining.
@@ -97,7 +100,7 @@ class GRPO:
 
     def __init__(
         self,
-        policy: str | type[MlpPolicy],
+        policy: str | type[PolicyModel] | PolicyModel,
         env: EnvLike | None,
         learning_rate: float | str | Schedule = 5e-4,
         n_groups: int = 4,
@@ -131,7 +134,7 @@ class GRPO:
         **unknown: Any,
     ):
         arguments.refuse_unknown(unknown, ARGUMENTS)
-        self.policy_class = _find_policy(policy)
+        self.policy_class = find_policy(policy)
         self.learning_rate, self.clip_range, self.clip_range_high = learning_rate, clip_range, clip_range_high
         self.n_groups, self.group_size, self.n_steps = n_groups, group_size, n_steps
         self.batch_size, self.n_epochs = batch_size, n_epochs
@@ -176,12 +179,11 @@ class GRPO:
         optimizer_kwargs = kwargs.pop("optimizer_kwargs", ADAM if optimizer_class is torch.optim.Adam else {})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._weight_seed)
-            self.policy = self.policy_class(
-                self.observation_space,
-                self.action_space,
-                normalize_observations=self.normalize_observations,
-                **kwargs,
-            ).to(self.device)
+            policy = make_policy(
+                self.policy_class, self.observation_space, self.action_space, self.normalize_observations, kwargs
+            )
+        self.policy: PolicyModel = policy.to(self.device)
+        self._prediction = Prediction(self.observation_space, self.action_space)
         self.optimizer: torch.optim.Optimizer = optimizer_class(
             self.policy.parameters(), lr=self.lr_schedule(1.0), **optimizer_kwargs
         )
@@ -318,7 +320,7 @@ class GRPO:
                 self.ep_info_buffer.append(info["episode"])
                 if "is_success" in info:
                     self.ep_success_buffer.append(float(info["is_success"]))
-            hooks.update_locals(played.as_locals())
+            hooks.update_locals(played.as_locals(self.observation_space, self.action_space))
             return hooks.on_step()
 
         actor = self.policy.actor()
@@ -345,7 +347,7 @@ class GRPO:
         dump: bool,
     ) -> None:
         """Record what docs/log_keys.md lists; nothing is dumped before the update that it describes."""
-        log_std = getattr(self.policy.head, "log_std", None)
+        log_std = getattr(getattr(self.policy, "head", None), "log_std", None)
         stats = {
             **rollout_stats(*iteration),
             **episode_stats(self.ep_info_buffer, self.ep_success_buffer),
@@ -379,16 +381,19 @@ class GRPO:
         """Choose actions for one observation or a batch of them.
 
         Args:
-            observation: one observation, or a batch `[n, ...]`.
+            observation: one observation, or a batch `[n, ...]`; a dict or tuple of such for Dict and Tuple spaces.
             state: handed back unchanged: this policy has no memory.
             episode_start: ignored for the same reason.
             deterministic: the most probable action instead of a drawn one.
-            action_masks: legal actions, `[n_actions]` or `[n, n_actions]`.
+            action_masks: legal actions, `[n_actions]` or `[n, n_actions]`; see `action_code.ActionCode` for actions
+                of several parts.
 
         Returns:
-            `(actions, state)`: one action for one observation; Box actions clipped to their bounds.
+            `(actions, state)`: one action for one observation; Box actions within their bounds. Actions of Dict and
+            Tuple spaces are dicts and tuples, for a batch of arrays `[n, ...]`.
         """
-        return self.policy.predict(observation, deterministic, action_masks, self._predict_rng), state
+        actions = self._prediction.predict(self.policy, observation, deterministic, action_masks, self._predict_rng)
+        return actions, state
 
     @property
     def logger(self) -> Logger:
@@ -512,11 +517,3 @@ class GRPO:
 
 ARGUMENTS = tuple(name for name in inspect.signature(GRPO.__init__).parameters if name not in ("self", "unknown"))
 """The constructor's arguments, each an attribute of the same name."""
-
-
-def _find_policy(policy: str | type[MlpPolicy]) -> type[MlpPolicy]:
-    if isinstance(policy, type) and issubclass(policy, torch.nn.Module):
-        return policy
-    if isinstance(policy, str) and policy in POLICIES:
-        return POLICIES[policy]
-    raise ValueError(f"policy={policy!r} is not known; expected {', '.join(POLICIES)}, or a subclass of MlpPolicy")

@@ -7,6 +7,7 @@ noise owns the randomness: an episode's actions depend on its own noise and on n
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
 import gymnasium as gym
@@ -21,6 +22,12 @@ LOG_STD_RANGE = (-20.0, 2.0)
 
 ILLEGAL_LOGIT = -1e8
 """Low enough for probability exactly 0, finite so that 0 · log 0 stays 0."""
+
+N_NODES = 32
+"""Points at which the entropy of a squashed Gaussian looks at it."""
+
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(N_NODES)
+_HERMITE = (_NODES, _WEIGHTS / _WEIGHTS.sum())
 
 
 class Distribution(Protocol):
@@ -124,6 +131,35 @@ class DiagonalGaussian:
         return (other.log_std - self.log_std + 0.5 * (ratio + distance - 1.0)).sum(dim=-1)
 
 
+class SquashedGaussian(DiagonalGaussian):
+    """The hyperbolic tangent of a Gaussian, in (−1, 1) in each dimension.
+
+    Its actions are kept as they are *before* the tangent, u; `GaussianStyle.within` applies it on the way to the
+    environment. So log-probabilities need no inverse of a tangent that rounding has made 1. The mode is that of u:
+    tanh of it is the median.
+    """
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Return `Σ_d log N(u) − log(1 − tanh² u)`, the density of tanh u: `[M, d]` → `[M]`."""
+        return super().log_prob(actions) - _log_slope(actions).sum(dim=-1)
+
+    def entropy(self) -> Tensor:
+        """Return the entropy of tanh u, `H(u) + E[Σ_d log(1 − tanh² u)]`: `[M]`; at most d·log 2.
+
+        There is no closed form; the mean is a Gauss-Hermite quadrature of `N_NODES` nodes, which has a gradient and
+        no noise. A dimension's error is below 1e-6 for σ ≤ 1, 2e-4 for σ ≤ 2, and 0.1 for the largest σ allowed.
+        """
+        nodes, weights = (torch.as_tensor(x, dtype=self.mean.dtype, device=self.mean.device) for x in _HERMITE)
+        at = self.mean[..., None] + self.log_std.exp()[..., None] * nodes
+        return super().entropy() + (_log_slope(at) * weights).sum(dim=(-1, -2))
+
+
+def _log_slope(u: Tensor) -> Tensor:
+    """Return `log(1 − tanh² u) = 2·(log 2 − |u| − log(1 + e^(−2|u|)))`, without loss where the tangent is 1."""
+    distance = u.abs()
+    return 2 * (math.log(2) - distance - torch.log1p(torch.exp(-2 * distance)))
+
+
 class CategoricalHead(nn.Module):
     """From features to a `Categorical` over the actions of a Discrete space.
 
@@ -133,7 +169,7 @@ class CategoricalHead(nn.Module):
 
     noise_size = 1
 
-    def __init__(self, n_features: int, space: gym.spaces.Discrete, log_std_init: float = 0.0):
+    def __init__(self, n_features: int, space: gym.spaces.Discrete):
         super().__init__()
         self.start = int(space.start)
         self.linear = nn.Linear(n_features, int(space.n))
@@ -151,60 +187,81 @@ class CategoricalHead(nn.Module):
         return actions + self.start if self.start else actions
 
 
-class GaussianHead(nn.Module):
-    """From features to a `DiagonalGaussian`, with a standard deviation that does not depend on the state.
+@dataclass(frozen=True)
+class GaussianStyle:
+    """How the real numbers of an action are drawn; arguments of the policies.
 
-    Actions are clipped to the bounds on their way to the environment only; the log-probability is that of
-    the unclipped action.
+    Attributes:
+        log_std_init: initial log standard deviation.
+        state_dependent_std: the network gives the log standard deviation too, as a difference from `log_std_init`;
+            without, it is one parameter a dimension.
+        squash_output: draw within the bounds by a `SquashedGaussian`, rather than clip what is outside.
+    """
+
+    log_std_init: float = 0.0
+    state_dependent_std: bool = False
+    squash_output: bool = False
+
+    def n_outputs(self, size: int) -> int:
+        """Outputs of the network for so many dimensions."""
+        return 2 * size if self.state_dependent_std else size
+
+    def parameter(self, size: int) -> nn.Parameter | None:
+        """Make the log standard deviation `[size]`, if it is a parameter."""
+        return None if self.state_dependent_std else nn.Parameter(torch.full((size,), float(self.log_std_init)))
+
+    def distribution(self, outputs: Tensor, log_std: Tensor | None) -> DiagonalGaussian:
+        """Make M distributions of outputs `[M, n_outputs]` and the parameter, if there is one."""
+        if log_std is None:
+            outputs, difference = outputs.chunk(2, dim=1)
+            log_std = self.log_std_init + difference
+        kind = SquashedGaussian if self.squash_output else DiagonalGaussian
+        return kind(outputs, log_std.clamp(*LOG_STD_RANGE))
+
+    def within(self, actions: Array, low: Array, high: Array) -> Array:
+        """Bring actions `[M, *shape]` into the bounds `[*shape]`: squashed, or else clipped."""
+        if self.squash_output:
+            actions = low + (np.tanh(actions) + 1) / 2 * (high - low)
+        return np.clip(actions, low, high)
+
+
+CLIPPED = GaussianStyle()
+"""A Gaussian with a standard deviation that does not depend on the state, clipped to the bounds."""
+
+
+class GaussianHead(nn.Module):
+    """From features to the distribution of a Box's actions.
+
+    Actions are brought within the bounds on their way to the environment only; the log-probability is that of the
+    action before clipping.
 
     Attributes:
         noise_size: uniform numbers that one action takes, d.
     """
 
-    def __init__(self, n_features: int, space: gym.spaces.Box, log_std_init: float = 0.0):
+    def __init__(self, n_features: int, space: gym.spaces.Box, style: GaussianStyle = CLIPPED):
         super().__init__()
         self.noise_size = math.prod(space.shape)
         self.low, self.high, self.shape = space.low, space.high, space.shape
-        self.dtype = space.dtype
-        self.linear = nn.Linear(n_features, self.noise_size)
-        self.log_std = nn.Parameter(torch.full((self.noise_size,), float(log_std_init)))
+        self.dtype, self.style = space.dtype, style
+        self.linear = nn.Linear(n_features, style.n_outputs(self.noise_size))
+        self.log_std = style.parameter(self.noise_size)
 
     def forward(self, features: Tensor, action_mask: Tensor | None = None) -> DiagonalGaussian:
         """`[M, n_features]` → M distributions."""
         return self.distribution(self.linear(features), action_mask)
 
     def distribution(self, outputs: Tensor, action_mask: Tensor | None = None) -> DiagonalGaussian:
-        """Outputs of the linear layer, `[M, d]` → M distributions.
+        """Outputs of the linear layer, `[M, n]` → M distributions.
 
         Raises:
             ValueError: if there is an action mask: only discrete actions can be masked.
         """
         if action_mask is not None:
             raise ValueError("an action mask was given for a Box action space; only discrete actions have one")
-        return DiagonalGaussian(outputs, self.log_std.clamp(*LOG_STD_RANGE))
+        return self.style.distribution(outputs, self.log_std)
 
     def to_env(self, actions: Array) -> Array:
-        """Clip to the bounds and give the space's shape and type: `[M, d]` → `[M, *shape]`."""
+        """Bring into the bounds, and give the space's shape and type: `[M, d]` → `[M, *shape]`."""
         shaped = actions.reshape(len(actions), *self.shape)
-        return np.clip(shaped, self.low, self.high).astype(self.dtype)
-
-
-ActionHead = CategoricalHead | GaussianHead
-
-
-def make_head(n_features: int, space: gym.Space[object], log_std_init: float) -> ActionHead:
-    """Choose the head for an action space.
-
-    Raises:
-        ValueError: if the space is not supported, or a Box has infinite bounds.
-    """
-    if isinstance(space, gym.spaces.Discrete):
-        return CategoricalHead(n_features, space)
-    if isinstance(space, gym.spaces.Box):
-        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-            raise ValueError(
-                f"the action space {space} has infinite bounds, expected finite ones: "
-                "wrap the environment in gymnasium.wrappers.RescaleAction, or give the Box low and high"
-            )
-        return GaussianHead(n_features, space, log_std_init)
-    raise ValueError(f"the action space {space} is not supported; expected Discrete or Box")
+        return self.style.within(shaped, self.low, self.high).astype(self.dtype)

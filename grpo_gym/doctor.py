@@ -17,6 +17,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
+from grpo_gym.action_code import ActionCode
 from grpo_gym.advantages import group_spread, returns_to_go
 from grpo_gym.arguments import number, whole
 from grpo_gym.baselines import BASELINES, Comparison
@@ -103,32 +104,31 @@ class RandomActor:
     """Uniformly random legal actions; the same noise always gives the same ones, whoever plays beside.
 
     Args:
-        space: Discrete, or Box with finite bounds.
+        space: any that `ActionCode` takes.
     """
 
     def __init__(self, space: gym.Space[Any]):
-        self.space: Any = space
-        self.noise_size = 1 if isinstance(space, gym.spaces.Discrete) else math.prod(space.shape or ())
+        self._code = ActionCode(space)
+        self._n_choices = len(self._code.sizes)
+        self.noise_size = self._n_choices + len(self._code.low)
 
     def act(
         self, observations: Array, noise: FloatArray | None, action_masks: BoolArray | None = None
     ) -> tuple[Array, FloatArray]:
-        """See `rollout.Actor`; the log-probabilities are all 0, nobody learns from them."""
+        """See `acting.Actor`; the log-probabilities are all 0, nobody learns from them."""
         assert noise is not None
-        log_probs = np.zeros(len(noise), np.float32)
-        if not isinstance(self.space, gym.spaces.Discrete):
-            return noise, log_probs
-        legal = np.ones((len(noise), int(self.space.n)), np.bool_) if action_masks is None else action_masks
-        chosen = np.floor(noise * legal.sum(axis=1, keepdims=True))
-        return (legal.cumsum(axis=1) > chosen).argmax(axis=1), log_probs
+        actions = noise.astype(np.float64)
+        masks = np.ones((len(noise), self._code.mask_size), np.bool_) if action_masks is None else action_masks
+        for i, legal in enumerate(self._code.by_choice(masks)[: self._n_choices]):
+            chosen = np.floor(noise[:, i] * legal.sum(axis=1))
+            actions[:, i] = (legal.cumsum(axis=1) > chosen[:, None]).argmax(axis=1)
+        return actions, np.zeros(len(noise), np.float32)
 
     def to_env(self, actions: Array) -> Array:
-        """See `rollout.Actor`."""
-        if isinstance(self.space, gym.spaces.Discrete):
-            return np.asarray(actions + self.space.start)
-        low, high = self.space.low, self.space.high
-        within = low + actions.reshape(-1, *self.space.shape) * (high - low)
-        return np.asarray(np.clip(within, low, high), self.space.dtype)
+        """See `acting.Actor`."""
+        code = self._code
+        within = code.low + actions[:, self._n_choices :] * (code.high - code.low)
+        return code.to_env(actions[:, : self._n_choices].astype(np.int64), within)
 
 
 def random_effects(returns: Tensor) -> tuple[float, float]:

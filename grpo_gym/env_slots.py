@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import wrappers
 
+from grpo_gym.action_code import ActionCode
 from grpo_gym.env_layers import has_time_limit
+from grpo_gym.layout import Layout
 from grpo_gym.types import Array, BoolArray, IntArray, Step
 
 
@@ -40,15 +43,23 @@ class EnvSlots:
         bare = [_peeled(env) for env in self.envs]
         self._bare = [env for env, _ in bare]
         self._limits = np.array([limit for _, limit in bare])
-        self._shape, self._dtype = self.observation_space.shape or (), self.observation_space.dtype
         self._mask_method = first.has_wrapper_attr("action_masks")
-        self._n_actions = 0  # of a mask; 0 while there was none
+        self._no_mask: Array | None = None  # of an ended episode; None while there was no mask at all
         self._seeds = np.zeros(n_slots, dtype=np.int64)
         self._lengths = np.zeros(n_slots, dtype=np.int64)
 
+    # looked at late: whether a space is supported is the policy's to say
+    @cached_property
+    def _layout(self) -> Layout:
+        return Layout(self.observation_space)
+
+    @cached_property
+    def _code(self) -> ActionCode:
+        return ActionCode(self.action_space)
+
     def start(self, slots: IntArray, seeds: IntArray) -> tuple[Array, BoolArray | None]:
         """See `Slots.start`."""
-        observations = np.empty((len(slots), *self._shape), self._dtype)
+        observations = np.empty((len(slots), *self._layout.shape), self._layout.dtype)
         infos = []
         for row, (slot, seed) in enumerate(zip(slots.tolist(), seeds.tolist(), strict=True)):
             try:
@@ -60,18 +71,19 @@ class EnvSlots:
             infos.append(info)
             self._seeds[slot], self._lengths[slot] = seed, 0
         if "action_mask" in infos[0]:
-            self._n_actions = len(infos[0]["action_mask"])
+            self._no_mask = np.zeros(self._code.mask_size, np.bool_)
         return observations, self._masks(slots, infos, np.zeros(len(slots), np.bool_))
 
     def step(self, slots: IntArray, actions: Array) -> Step:
         """See `Slots.step`."""
-        envs, shape = self._bare, self._shape
-        observations = np.empty((len(slots), *shape), self._dtype)
+        envs, shape, code = self._bare, self._layout.shape, self._code.layout
+        observations = np.empty((len(slots), *shape), self._layout.dtype)
+        chosen: Any = actions if code.is_plain else [code.unpack_one(action) for action in actions]
         rewards, terminated, truncated, infos = [], [], [], []
         slot, row = 0, 0
         try:
             for row, slot in enumerate(slots.tolist()):
-                observation, reward, ended, cut, info = envs[slot].step(actions[row])
+                observation, reward, ended, cut, info = envs[slot].step(chosen[row])
                 if getattr(observation, "shape", None) != shape:
                     observation = self._checked(observation, slot)
                 observations[row] = observation  # at once: it may be the environment's own buffer
@@ -83,7 +95,7 @@ class EnvSlots:
             _explain(
                 error,
                 f"{self.name}: step {self._lengths[slot] + 1} of the episode with seed {self._seeds[slot]} "
-                f"in slot {slot} raised this, for action {actions[row]!r}; step must return 5 values "
+                f"in slot {slot} raised this, for action {chosen[row]!r}; step must return 5 values "
                 "(observation, reward, terminated, truncated, info), the reward a number",
             )
             raise
@@ -99,29 +111,27 @@ class EnvSlots:
             env.close()
 
     def _checked(self, observation: Any, slot: int) -> Array:
-        array = np.asarray(observation)
-        if array.shape != self._shape:
-            raise ValueError(
-                f"{self.name}: slot {slot} returned an observation of shape {array.shape}, "
-                f"but observation_space says {self._shape}: {self.observation_space}"
-            )
-        return array
+        try:
+            return self._layout.pack_one(observation)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: slot {slot} returned {error}") from error
 
     def _masks(self, slots: IntArray, infos: Sequence[dict[str, Any]], ended: BoolArray) -> BoolArray | None:
         if self._mask_method:
-            return np.array([self.envs[slot].get_wrapper_attr("action_masks")() for slot in slots.tolist()], np.bool_)
-        if not self._n_actions:
+            told = [self.envs[slot].get_wrapper_attr("action_masks")() for slot in slots.tolist()]
+            return self._code.read_masks(told, len(slots), self.name)
+        if self._no_mask is None:
             return None
-        masks = np.zeros((len(slots), self._n_actions), np.bool_)
-        for row, info in enumerate(infos):
-            if "action_mask" in info:
-                masks[row] = info["action_mask"]
-            elif not ended[row]:
+        given = [info.get("action_mask") for info in infos]
+        for row, mask in enumerate(given):
+            if mask is None and ended[row]:
+                given[row] = self._no_mask
+            elif mask is None:
                 raise ValueError(
                     f"{self.name}: slot {slots[row]} gave no info['action_mask'] in the middle of its episode, but did "
                     "before; expected one with every observation"
                 )
-        return masks
+        return self._code.read_masks(given, len(slots), self.name)
 
 
 def _number(reward: Any) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from grpo_gym.extras import need
+from grpo_gym.layout import Layout
 from grpo_gym.types import ENVPOOL, Array, IntArray, Step
 
 envpool: Any = need("envpool", "envpool", f"env='{ENVPOOL}...'")
@@ -45,6 +46,7 @@ class EnvPoolSlots:
         if config.max_num_players > 1:
             raise ValueError(f"{self.name} is for {config.max_num_players} players; expected an environment for one")
         self.observation_space, self.action_space = probe.observation_space, probe.action_space
+        self._layout = Layout(self.observation_space)
         self.has_time_limit = config.max_episode_steps < NO_LIMIT
         self._pools: dict[int, Any] = {}
         self._n_made = 0
@@ -62,18 +64,19 @@ class EnvPoolSlots:
         self._pool_of[slots], self._env_of[slots] = self._n_made, np.arange(len(slots))
         for left in set(self._pools) - set(self._pool_of.tolist()):
             del self._pools[left]
-        return pool.reset()[0], None
+        return self._layout.pack(pool.reset()[0]), None
 
     def step(self, slots: IntArray, actions: Array) -> Step:
         """See `Slots.step`."""
-        k, space = len(slots), self.observation_space
-        observations = np.empty((k, *(space.shape or ())), space.dtype)
+        k, layout = len(slots), self._layout
+        observations = np.empty((k, *layout.shape), layout.dtype)
         rewards, terminated, truncated = np.empty(k), np.empty(k, np.bool_), np.empty(k, np.bool_)
         pools = self._pool_of[slots]
         for number in np.unique(pools):
             rows = (pools == number).nonzero()[0]
             answer = self._pools[int(number)].step(actions[rows], self._env_of[slots[rows]])
-            observations[rows], rewards[rows], terminated[rows], truncated[rows] = answer[:4]
+            observations[rows] = layout.pack(answer[0])
+            rewards[rows], terminated[rows], truncated[rows] = answer[1:4]
         return Step(observations, rewards, terminated, truncated, None, (), k)
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import wrappers
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.utils import batch_space, iterate
 
 from grpo_gym.env_layers import Info, is_monitor, is_true_end, layers_of
 from grpo_gym.types import ENVPOOL, Array, BoolArray
@@ -47,6 +48,7 @@ class EvalBatch(Protocol):
     """A batch of environments to play in."""
 
     n_envs: int
+    action_space: gym.Space[Any]
     layers: list[Any]
     monitored: bool
 
@@ -82,7 +84,7 @@ class EnvList:
         queues: Sequence[Sequence[int | None]],
         max_episode_steps: int | None,
     ) -> None:
-        self.n_envs = len(envs)
+        self.n_envs, self.action_space = len(envs), envs[0].action_space
         self.layers = list(layers_of(envs[0]))
         self.monitored = any(map(is_monitor, self.layers))
         self._envs = envs
@@ -102,6 +104,7 @@ class EnvList:
 
     def step(self, actions: Any) -> Moment:
         """Step the environments that are not idle, and start the next episode where one has ended."""
+        actions = each_action(actions, self.action_space)
         rewards = np.zeros(self.n_envs)
         dones, cut, starts = (np.zeros(self.n_envs, np.bool_) for _ in range(3))
         for slot in map(int, np.flatnonzero(~self._idle)):
@@ -163,7 +166,7 @@ class VectorEnvs:
                 f'{env} does not say in metadata["autoreset_mode"] when it resets an ended sub-environment; '
                 "set it to a gymnasium.vector.AutoresetMode"
             )
-        self.n_envs = env.num_envs
+        self.n_envs, self.action_space = env.num_envs, env.single_action_space
         self.layers = list(layers_of(env))
         self._env = env
         self._waves = [list(wave) for wave in waves]
@@ -270,6 +273,12 @@ def stack(rows: Sequence[Any]) -> Any:
     if isinstance(first, tuple):
         return tuple(stack(column) for column in zip(*rows, strict=True))
     return np.stack([np.asarray(row) for row in rows])
+
+
+def each_action(actions: Any, space: gym.Space[Any]) -> Any:
+    """Return a sequence of actions: of a batch of dicts or tuples of arrays `[n, ...]` n dicts or tuples."""
+    structured = isinstance(space, gym.spaces.Dict | gym.spaces.Tuple)
+    return list(iterate(batch_space(space), actions)) if structured else actions
 
 
 def split_infos(infos: Any, n_envs: int) -> list[Info]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from grpo_gym.env_layers import is_true_end, recorded
-from grpo_gym.eval_envs import EvalBatch, Moment
+from grpo_gym.eval_envs import EvalBatch, Moment, each_action
 from grpo_gym.types import BoolArray, Predictor
 
 EvalHook = Callable[[dict[str, Any], dict[str, Any]], Any]
@@ -72,10 +72,11 @@ class Player:
                 deterministic=self.deterministic,
                 **({} if masks is None else {"action_masks": masks.read(moment)}),
             )
-            if np.shape(actions)[:1] != (n,):
+            each = each_action(actions, self.batch.action_space)
+            shape = (len(each),) if each is not actions else np.shape(actions)
+            if shape[:1] != (n,):
                 raise ValueError(
-                    f"predict returned actions of shape {np.shape(actions)} for a batch of {n} observations; "
-                    f"expected [{n}, ...]"
+                    f"predict returned actions of shape {shape} for a batch of {n} observations; expected [{n}, ...]"
                 )
             moment = self.batch.step(actions)
             rewards[live] += moment.rewards[live]

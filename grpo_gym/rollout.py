@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from grpo_gym.acting import Actor
+from grpo_gym.action_code import ActionCode
 from grpo_gym.episodes import TrajectoryRecorder
 from grpo_gym.groups import InPlay, Jobs, Plan, Queue, episode_noise
+from grpo_gym.layout import Layout
 from grpo_gym.types import DEFAULT_HORIZON, Array, BoolArray, IntArray, Rollout, Slots, Step
 
 
@@ -31,14 +34,14 @@ class Played:
     ended: BoolArray
     infos: Sequence[dict[str, Any]]
 
-    def as_locals(self) -> dict[str, Any]:
+    def as_locals(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> dict[str, Any]:
         """Name these things as stable-baselines3's callbacks expect them."""
         return {
             "infos": self.infos,
             "dones": self.ended,
             "rewards": self.step.rewards,
-            "actions": self.actions,
-            "new_obs": self.step.observations,
+            "actions": Layout(action_space, "action").unpack(self.actions),
+            "new_obs": Layout(observation_space).unpack(self.step.observations),
             "n_steps": self.step.n_steps,
         }
 
@@ -80,9 +83,8 @@ class Collector:
         self._returns = np.zeros(n_slots)
         zeros = np.zeros(n_slots, np.int64)
         self._jobs = Jobs(zeros, zeros.copy(), zeros.copy(), zeros.copy())  # the episode in each slot
-        self._observations: Array = np.zeros(
-            (n_slots, *(env.observation_space.shape or ())), env.observation_space.dtype
-        )
+        self._layout, self._code = Layout(env.observation_space), ActionCode(env.action_space)
+        self._observations: Array = np.zeros((n_slots, *self._layout.shape), self._layout.dtype)
         self._masks: BoolArray | None = None
         self._sent: list[Array] = []  # actions of the vector steps that episodes in play go back to
 
@@ -216,7 +218,7 @@ class Collector:
         """
         observations = self._observations[slots]
         masks = None if self._masks is None else self._masks[slots]
-        self._refuse_non_finite("observation", observations, slots)
+        self._refuse_bad_observations(observations, slots)
         if masks is not None:
             self._refuse_empty_masks(masks, slots)
         noise = episode_noise(self._jobs.noise_seeds[slots], self._lengths[slots], actor.noise_size)
@@ -236,7 +238,7 @@ class Collector:
         if ended.any():
             last = slots[ended]
             seen = step.observations[ended]
-            self._refuse_non_finite("observation", seen, last)
+            self._refuse_bad_observations(seen, last)
             record.end(rows[last], step.terminated[ended], ~step.terminated[ended], seen)
             infos = list(infos)
             for row in ended.nonzero()[0].tolist():
@@ -244,6 +246,10 @@ class Collector:
                 infos[row] = {**infos[row], "episode": episode}
         self._see(slots, step.observations, step.action_masks)
         return ended if on_step(Played(step, env_actions, ended, infos)) else None
+
+    def _refuse_bad_observations(self, rows: Array, slots: IntArray) -> None:
+        for leaf, part in zip(self._layout.leaves, self._layout.parts(rows), strict=True):
+            self._refuse_non_finite(f"observation{leaf.name and f' {leaf.name!r}'}", part, slots)
 
     def _refuse_non_finite(self, what: str, values: Array, slots: IntArray) -> None:
         """Stop bad numbers where they enter: later they are a network full of nan."""
@@ -256,7 +262,7 @@ class Collector:
             )
 
     def _refuse_empty_masks(self, masks: BoolArray, slots: IntArray) -> None:
-        possible = masks.any(axis=1)
+        possible = self._code.possible(masks)
         if not possible.all():
             raise ValueError(
                 f"{self.env.name}: the action mask allows nothing at {self._where(slots[possible.argmin()])}; expected "

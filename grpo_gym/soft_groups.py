@@ -6,8 +6,9 @@ estimate of the state's value under the acting policy, which is why it can boots
 baseline is the mean of a few peers, and PPO, whose baseline is a network trained over the whole run.
 
 Observations come through the policy's `flatten`. Of Discrete and MultiDiscrete ones it makes a 1 among zeros for each
-entry, so that states are the more alike the more entries they share. A Box, an image of uint8 too, it lays out number
-by number: two images are alike where their pixels are, and one that is shifted is not.
+entry, so that states are the more alike the more entries they share. A Box it lays out number by number, and of an
+image the means over 8×8 fields of each channel: two images are alike where their fields are, and one that is shifted
+by more than a field is not.
 
 Shapes: T longest episode, P groups, G members, N = P·G episodes, M valid steps, d numbers an observation, D random
 features, p = 1 + 2·min(d, `N_DIRECT`) + D features in all.

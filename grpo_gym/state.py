@@ -10,8 +10,10 @@ import torch
 
 from grpo_gym.checkpoint import Checkpoint
 from grpo_gym.encoding import decode_space, decode_value, encode_space, encode_value, find_unsaved, refuse_unsaved
+from grpo_gym.features import EXTRACTORS
 from grpo_gym.groups import InPlay, Jobs
 from grpo_gym.policy import POLICIES
+from grpo_gym.policy_model import PolicyModel
 from grpo_gym.types import Slots
 
 if TYPE_CHECKING:
@@ -46,10 +48,12 @@ def checkpoint_of(agent: GRPO, arguments: Iterable[str], exclude: Iterable[str])
     """
     left_out = {*NOT_STORED, *exclude}
     queue = agent.sampler.queue
-    names = {cls: name for name, cls in POLICIES.items()}
+    names = [name for name, cls in POLICIES.items() if cls is agent.policy_class]
     data = {
-        "policy": names.get(agent.policy_class, encode_value(agent.policy_class)),
-        "arguments": {name: encode_value(getattr(agent, name)) for name in arguments if name not in left_out},
+        "policy": names[0] if names else encode_value(agent.policy_class),
+        "arguments": {
+            name: encode_value(getattr(agent, name), EXTRACTORS) for name in arguments if name not in left_out
+        },
         "observation_space": encode_space(agent.observation_space),
         "action_space": encode_space(agent.action_space),
         "counters": {name: getattr(agent, name) for name in COUNTERS},
@@ -98,12 +102,14 @@ def stored_arguments(checkpoint: Checkpoint, given: Mapping[str, Any], path: obj
     if missing:
         raise ValueError(f"{path}: {', '.join(missing)} missing, expected {', '.join(PARTS)}: no agent of this package")
     stored = {"policy": checkpoint.data["policy"], **checkpoint.data["arguments"]}
-    decoded = {name: given[name] if name in given else decode_value(value, name) for name, value in stored.items()}
+    decoded = {
+        name: given[name] if name in given else decode_value(value, name, EXTRACTORS) for name, value in stored.items()
+    }
     decoded.update({name: value for name, value in given.items() if name not in stored})
     for name, value in decoded.items():
         refuse_unsaved(name, value)
     if "policy_kwargs" in given and "policy_kwargs" in stored:
-        saved = decode_value(stored["policy_kwargs"], "policy_kwargs")
+        saved = decode_value(stored["policy_kwargs"], "policy_kwargs", EXTRACTORS)
         if find_unsaved(saved) is None and saved != given["policy_kwargs"]:
             raise ValueError(
                 f"{path}: policy_kwargs={given['policy_kwargs']} differ from the stored {saved}: the weights "
@@ -155,7 +161,7 @@ def check_spaces(env: Slots, observation_space: Any, action_space: Any, belongs:
 
 
 def set_parameters(
-    policy: torch.nn.Module, optimizer: torch.optim.Optimizer, given: dict[str, Any], exact_match: bool = True
+    policy: PolicyModel, optimizer: torch.optim.Optimizer, given: dict[str, Any], exact_match: bool = True
 ) -> None:
     """Load state dicts named "policy" and "policy.optimizer", in place and both or neither.
 

@@ -112,7 +112,7 @@ class Step:
 
 
 class Slots(Protocol):
-    """What `rollout.collect` steps."""
+    """What `rollout.collect` steps. Observations and actions are rows, as `layout.Layout` has them."""
 
     num_envs: int
     observation_space: gym.Space[Any]
@@ -143,8 +143,8 @@ class Rollout:
     back. Padding exists in `rewards` and `mask` alone.
 
     Attributes:
-        observations: what the policy saw, `[M, ...]`, not normalised.
-        actions: what the policy chose, `[M, ...]`, before clipping to the bounds of the action space.
+        observations: what the policy saw, `[M, ...]`, not normalised; rows as `layout.Layout` has them.
+        actions: what the policy chose, `[M, ...]`, before it is brought into the bounds of the action space.
         log_probs: log-probability of each action when it was chosen, `[M]`.
         action_masks: True where an action was legal, `[M, n_actions]`; None without masks.
         rewards: `[T, N]`, zero after a trajectory's end.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from grpo_gym.gradient_noise import GradientNoise
 from grpo_gym.losses import aggregation_weights, grpo_loss
-from grpo_gym.policy import MlpPolicy
+from grpo_gym.policy_model import PolicyModel
 from grpo_gym.types import Batch, Rollout
 
 
@@ -39,7 +39,7 @@ class UpdateSettings:
 
 
 def make_batch(
-    policy: MlpPolicy, rollout: Rollout, advantages: Tensor, aggregation: str, horizon: int | None = None
+    policy: PolicyModel, rollout: Rollout, advantages: Tensor, aggregation: str, horizon: int | None = None
 ) -> Batch:
     """Flatten a rollout into what the update sees, on the policy's device.
 
@@ -65,7 +65,7 @@ def make_batch(
 
 
 def update(
-    policy: MlpPolicy,
+    policy: PolicyModel,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     settings: UpdateSettings,

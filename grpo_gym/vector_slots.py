@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from grpo_gym.action_code import ActionCode
 from grpo_gym.env_layers import has_time_limit
+from grpo_gym.layout import Layout
 from grpo_gym.types import Array, BoolArray, IntArray, Step
 
 
@@ -39,11 +42,22 @@ class VectorSlots:
         self._check()
         self._ended = np.ones(self.num_envs, np.bool_)
         self._n_actions = 0  # of a mask; 0 while there was none
-        self._first_action = np.asarray(getattr(self.action_space, "low", getattr(self.action_space, "start", 0)))
-        self._idle_actions: Array = np.stack([self._first_action] * self.num_envs)
         single: Sequence[gym.Env[Any, Any]] = getattr(self.env, "envs", ())
         masked = len(single) > 0 and single[0].has_wrapper_attr("action_masks")
         self._mask_methods = [one.get_wrapper_attr("action_masks") for one in single] if masked else []
+
+    # looked at late: whether a space is supported is the policy's to say
+    @cached_property
+    def _layout(self) -> Layout:
+        return Layout(self.observation_space)
+
+    @cached_property
+    def _code(self) -> ActionCode:
+        return ActionCode(self.action_space)
+
+    @cached_property
+    def _idle_actions(self) -> Array:
+        return self._code.any_legal(None, self.num_envs)
 
     def _check(self) -> None:
         advice = (
@@ -73,36 +87,38 @@ class VectorSlots:
         observations, info = self.env.reset(seed=list(self._seeds), options={"reset_mask": mask})
         masks = self._masks(info, self.num_envs)
         if masks is not None:
-            self._idle_actions[slots] = self._first_action + masks[slots].argmax(axis=1)
-        return observations[slots], None if masks is None else masks[slots]
+            self._idle_actions[slots] = self._code.any_legal(masks[slots])
+        return self._layout.pack(observations)[slots], None if masks is None else masks[slots]
 
     def step(self, slots: IntArray, actions: Array) -> Step:
         """See `Slots.step`."""
         if self.takes_env_id:
             # copies: the environment may write the next step into the same arrays
-            observations, rewards, ended, cut = map(np.array, (answer := self.env.step(actions, slots))[:4])
-            masks = self._masks(answer[4], len(slots))
-            return Step(observations, rewards, ended, cut, masks, (), len(slots))
+            seen, *answer, info = self.env.step(self._code.layout.unpack(actions), slots)
+            rewards, ended, cut = map(np.array, answer)
+            masks = self._masks(info, len(slots))
+            return Step(np.array(self._layout.pack(seen)), rewards, ended, cut, masks, (), len(slots))
         idle = self._ended.nonzero()[0]
         idle = idle[~np.isin(idle, slots)]
         if len(idle):
             self.start(idle, np.array([self._seeds[slot] for slot in idle.tolist()]))
         everyone = self._idle_actions.copy()  # a legal action of every slot
         everyone[slots] = actions
-        observations, rewards, ended, cut, info = self.env.step(everyone)
+        observations, rewards, ended, cut, info = self.env.step(self._code.layout.unpack(everyone))
         self._ended = ended | cut
         masks = self._masks(info, self.num_envs)
         if masks is not None:
-            self._idle_actions = self._first_action + masks.argmax(axis=1)
+            self._idle_actions = self._code.any_legal(masks)
             masks = masks[slots]
-        return Step(observations[slots], rewards[slots], ended[slots], cut[slots], masks, (), self.num_envs)
+        seen = self._layout.pack(observations)[slots]
+        return Step(seen, rewards[slots], ended[slots], cut[slots], masks, (), self.num_envs)
 
     def _masks(self, info: dict[str, Any], n_rows: int) -> BoolArray | None:
         """Read the masks `[n_rows, n_actions]`; nothing is legal where none was given, as after an episode's end."""
         if self._mask_methods:
-            return np.array([method() for method in self._mask_methods], np.bool_)
+            return self._code.read_masks([method() for method in self._mask_methods], n_rows, self.name)
         if "action_mask" in info:
-            masks = np.asarray(info["action_mask"]).astype(np.bool_)
+            masks = self._code.read_masks(info["action_mask"], n_rows, self.name)
             self._n_actions = masks.shape[1]
             return masks
         return np.zeros((n_rows, self._n_actions), np.bool_) if self._n_actions else None

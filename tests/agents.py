@@ -23,7 +23,7 @@ def small(env: Any, **kwargs: Any) -> GRPO:
     """
     settings: dict[str, Any] = {"n_groups": 2, "group_size": 3, "batch_size": 8, "n_epochs": 4, "seed": 0}
     settings |= {"learning_rate": FLAT_OUT, "baseline": "live_peers", "normalize_observations": False}
-    return GRPO("MlpPolicy", env, **{**settings, "policy_kwargs": {"net_arch": [8]}, **kwargs})
+    return GRPO(**{"policy": "MlpPolicy", "env": env, **settings, "policy_kwargs": {"net_arch": [8]}, **kwargs})
 
 
 def digest(agent: GRPO) -> str:

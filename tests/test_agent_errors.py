@@ -43,7 +43,7 @@ NAN, INF = float("nan"), float("inf")
         ("aggregation", ["mean", None]),
         ("seed", [-1, 0.5, "zero"]),
         ("device", ["gpu"]),
-        ("policy", ["CnnPolicy", int, None]),
+        ("policy", ["LstmPolicy", int, None, 3.0, torch.nn.Linear]),
     ],
 )
 def test_an_impossible_argument_is_refused_naming_it_and_its_value(name: str, values: list[Any]) -> None:
@@ -174,12 +174,12 @@ def test_an_agent_made_without_an_environment_learns_once_it_has_one() -> None:
 
 
 UNSUPPORTED: list[gym.Space[Any]] = [
-    spaces.Tuple((spaces.Discrete(2), spaces.Discrete(3))),
+    spaces.Tuple((spaces.Discrete(2), spaces.Text(3))),
     spaces.Text(5),
     spaces.Graph(spaces.Box(0.0, 1.0, (1,)), None),
     spaces.Sequence(spaces.Discrete(2)),
     spaces.Dict({"mission": spaces.Text(4)}),
-    spaces.Dict({"outer": spaces.Dict({"inner": spaces.Discrete(2)})}),
+    spaces.Dict({"outer": spaces.Dict({"inner": spaces.OneOf([spaces.Discrete(2)])})}),
 ]
 
 
@@ -194,14 +194,14 @@ def with_spaces(observation_space: Any, action_space: Any) -> Callable[[], Walk]
 
 @pytest.mark.parametrize("space", UNSUPPORTED, ids=str)
 def test_unsupported_observations_are_refused_at_construction_naming_the_space(space: gym.Space[Any]) -> None:
-    with pytest.raises(ValueError, match=r"not supported; expected Box, Discrete, .*gymnasium\.wrappers") as caught:
+    with pytest.raises(ValueError, match=r"expected Box, Discrete, .*gymnasium\.wrappers") as caught:
         small(with_spaces(space, None))
     assert str(space) in str(caught.value)
 
 
-@pytest.mark.parametrize("space", [*UNSUPPORTED, spaces.MultiDiscrete([2, 2]), spaces.MultiBinary(2)], ids=str)
+@pytest.mark.parametrize("space", UNSUPPORTED, ids=str)
 def test_unsupported_actions_are_refused_at_construction_naming_the_space(space: gym.Space[Any]) -> None:
-    with pytest.raises(ValueError, match="not supported; expected Discrete or Box") as caught:
+    with pytest.raises(ValueError, match=r"the action space .*; expected Box, Discrete, MultiDiscrete") as caught:
         small(with_spaces(spaces.Box(0.0, 1.0, (2,)), space))
     assert str(space) in str(caught.value)
 

@@ -7,6 +7,7 @@ import torch
 
 from grpo_gym import update
 from grpo_gym.baselines import BASELINES
+from grpo_gym.policy import MlpPolicy
 from grpo_gym.types import Rollout
 from tests.agents import FLAT_OUT, digest, small, watched, weights_digest
 from tests.toys import IdentityBox, IdentityDiscrete, Rewarding, StepResult, Walk
@@ -151,6 +152,7 @@ def test_a_straight_line_ends_where_training_does() -> None:
 
 def test_normalisation_is_frozen_during_an_iteration_and_learned_between_them() -> None:
     agent = small(IdentityBox, normalize_observations=True)
+    assert isinstance(agent.policy, MlpPolicy)
     assert agent.policy.normalizer is not None
     counts = []
     agent.learn(60, callback=lambda names, _: counts.append(float(names["self"].policy.normalizer.count)))

@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, Text
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from grpo_gym import GroupReport, check_group_env
@@ -244,14 +244,14 @@ class Seedless(Walk):
         raise AssertionError
 
 
-class Nested(Walk):
-    observation_space = Dict({"x": UNIT_BOX})  # type: ignore[assignment]
+class Mission(Walk):
+    observation_space = Dict({"x": UNIT_BOX, "mission": Text(5)})  # type: ignore[assignment]
 
 
-class Buttons(Walk):
+class Words(Walk):
     def __init__(self) -> None:
         super().__init__()
-        self.action_space = MultiDiscrete([2, 2])  # type: ignore[assignment]
+        self.action_space = Text(5)  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize(
@@ -264,8 +264,8 @@ class Buttons(Walk):
         (NothingLegal, ["action mask allows nothing", "end the episode"]),
         (Old, ["ValueError: not enough values"]),
         (Seedless, ["unexpected keyword argument 'seed'"]),
-        (Nested, ["not supported", "FlattenObservation"]),
-        (Buttons, ["MultiDiscrete", "not supported; expected Discrete or Box"]),
+        (Mission, ["not supported", "its part 'mission' is a Text", "FlattenObservation"]),
+        (Words, ["Text", "not supported; expected Box, Discrete, MultiDiscrete, MultiBinary"]),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

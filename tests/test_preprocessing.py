@@ -6,7 +6,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
-from grpo_gym.preprocessing import flat_size, preprocess
+from grpo_gym.preprocessing import Preprocessor, flat_size, preprocess
 
 ALL_SUPPORTED = [
     Box(-1.0, 1.0, (2, 3), np.float32),
@@ -72,7 +72,7 @@ def test_one_hot_levels_are_at_most_256() -> None:
     ("space", "words"),
     [
         (gym.spaces.Dict({"mission": gym.spaces.Text(9)}), "'mission'.*Text.*FlattenObservation"),
-        (gym.spaces.Tuple([Discrete(2)]), "Tuple"),
+        (gym.spaces.Tuple([Discrete(2), gym.spaces.Text(3)]), r"'1' is a Text"),
         (gym.spaces.Text(5), "Text"),
         (gym.spaces.Sequence(Discrete(2)), "Sequence"),
         (gym.spaces.Graph(Discrete(2), None), "Graph"),
@@ -80,6 +80,6 @@ def test_one_hot_levels_are_at_most_256() -> None:
 )
 def test_other_observation_spaces_are_refused_by_name(space: gym.Space[Any], words: str) -> None:
     with pytest.raises(ValueError, match="not supported") as caught:
-        flat_size(space)
+        Preprocessor(space)
     caught.match(words)
     caught.match("expected Box, Discrete, MultiDiscrete, MultiBinary")

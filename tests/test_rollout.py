@@ -265,7 +265,7 @@ def test_callbacks_are_told_of_each_episodes_return_and_length(env: Callable[[],
     n_steps = [0]
 
     def on_step(played: Played) -> bool:
-        named = played.as_locals()
+        named = played.as_locals(Walk.observation_space, Discrete(3))
         n_steps[0] += len(named["rewards"])
         assert len(named["infos"]) == len(named["dones"]) == len(named["actions"]) == len(named["new_obs"]) == 1
         told.extend(info["episode"] for info, done in zip(named["infos"], named["dones"], strict=True) if done)
