@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from grpo_gym.array_distributions import ArrayCategorical, ArrayDistribution, ArrayGaussian, find_kind
 from grpo_gym.types import Array, BoolArray, FloatArray
 
 if TYPE_CHECKING:
@@ -79,11 +80,13 @@ class MlpActor:
             self._layers.append((_array(linear.weight).T.copy(), _array(linear.bias), ACTIVATIONS[type(activation)]))
         self._weight, self._bias = _array(policy.head.linear.weight).T.copy(), _array(policy.head.linear.bias)
         self._head = copy.deepcopy(policy.head).cpu()
+        self._kind = find_kind(self._head)
+        log_std = self._head.log_std if self._kind is ArrayGaussian else None
+        self._log_std = None if log_std is None else _array(log_std)
         self._normalizer = copy.deepcopy(policy.normalizer).cpu() if policy.normalizer is not None else None
         self.noise_size = policy.noise_size
         self.to_env = self._head.to_env
 
-    @torch.inference_mode()
     def act(
         self, observations: Array, noise: FloatArray | None, action_masks: BoolArray | None = None
     ) -> tuple[Array, FloatArray]:
@@ -91,14 +94,32 @@ class MlpActor:
         flat = self._preprocessor.flat(torch.from_numpy(observations))
         if self._normalizer is not None:
             flat = self._normalizer.forward(flat)
-        n_blocks = -(-len(flat) // BLOCK)
+        n_rows, n_blocks = len(flat), -(-len(flat) // BLOCK)
         x = np.zeros((n_blocks, BLOCK, flat.shape[1]), np.float32)
-        x.reshape(-1, flat.shape[1])[: len(flat)] = flat.numpy()
+        x.reshape(-1, flat.shape[1])[:n_rows] = flat.numpy()
         for weight, bias, activation in self._layers:
             x = x @ weight
             x += bias
             activation(x)
-        outputs = (x @ self._weight).reshape(-1, len(self._bias))[: len(flat)] + self._bias
+        outputs = (x @ self._weight).reshape(-1, len(self._bias)) + self._bias
+        distribution = self._distribution(outputs, action_masks)
+        if distribution is None:
+            return self._choose_in_torch(outputs[:n_rows], noise, action_masks)
+        actions = distribution.mode() if noise is None else distribution.sample(_filled_up(noise, len(outputs)))
+        return actions[:n_rows], distribution.log_prob(actions)[:n_rows]
+
+    def _distribution(self, outputs: FloatArray, action_masks: BoolArray | None) -> ArrayDistribution | None:
+        if self._kind is ArrayCategorical:
+            masks = None if action_masks is None else _filled_up(action_masks, len(outputs))
+            return ArrayCategorical(outputs.T.copy(), masks)
+        if self._log_std is not None and action_masks is None:
+            return ArrayGaussian(outputs.T.copy(), self._log_std)
+        return None
+
+    @torch.inference_mode()
+    def _choose_in_torch(
+        self, outputs: FloatArray, noise: FloatArray | None, action_masks: BoolArray | None
+    ) -> tuple[Array, FloatArray]:
         masks = None if action_masks is None else torch.from_numpy(action_masks)
         distribution = self._head.distribution(torch.from_numpy(outputs), masks)
         actions = distribution.mode() if noise is None else distribution.sample(torch.from_numpy(noise))
@@ -132,6 +153,13 @@ class BlockActor:
             blocks.append(self._policy.act(observations[rows], own_noise, own_masks))
         actions, log_probs = (np.concatenate(column)[:n_rows] for column in zip(*blocks, strict=True))
         return actions, log_probs
+
+
+def _filled_up(rows: Array, n_rows: int) -> Array:
+    """Append rows that are legal and not looked at: sums, too, round differently for other shapes."""
+    filled = np.full((n_rows, *rows.shape[1:]), 0.5, rows.dtype)
+    filled[: len(rows)] = rows
+    return filled
 
 
 def knows(policy: MlpPolicy) -> bool:

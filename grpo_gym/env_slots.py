@@ -21,7 +21,7 @@ class EnvSlots:
 
     What `gymnasium.make` puts around an environment, `TimeLimit` and `OrderEnforcing`, is stepped past: the limit is
     kept for all slots at once, and the order is ours. Any other wrapper is left where it is, with all inside it.
-    Discrete actions are passed as Python integers.
+    Discrete actions are passed as NumPy integers, as `SyncVectorEnv` does.
 
     Args:
         make_env: makes one environment; called `n_slots` times.

@@ -261,7 +261,7 @@ def episode_noise(noise_seeds: IntArray, steps: IntArray, size: int) -> FloatArr
     count = (steps * size)[:, None] + np.arange(1, size + 1)
     bits = mix(noise_seeds.astype(np.uint64)[:, None] + count.astype(np.uint64) * GOLDEN)
     uniform = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
-    clipped: FloatArray = np.clip(uniform, NOISE_MARGIN, 1.0 - NOISE_MARGIN)
+    clipped: FloatArray = np.minimum(np.maximum(uniform, NOISE_MARGIN), 1.0 - NOISE_MARGIN)
     return clipped
 
 

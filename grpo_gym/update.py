@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from grpo_gym.gradient_noise import GradientNoise
 from grpo_gym.losses import aggregation_weights, grpo_loss
+from grpo_gym.mlp_learner import MlpLearner, knows
 from grpo_gym.policy_model import PolicyModel
 from grpo_gym.types import Batch, Rollout
 
@@ -89,47 +92,100 @@ def update(
     """
     for group in optimizer.param_groups:
         group["lr"] = settings.learning_rate
-    parameters = [p for p in policy.parameters() if p.requires_grad]
     n_rows = len(batch)
     size = min(settings.batch_size or n_rows, n_rows)
     n_parts = -(-n_rows // size)
-    totals: dict[str, Tensor] = {}
+    coefficients = (settings.clip_low, settings.clip_high, settings.ent_coef)
+    learner: MlpLearner | AutogradLearner
+    if knows(policy, optimizer):
+        learner = MlpLearner(policy, optimizer, batch, *coefficients)
+    else:
+        learner = AutogradLearner(policy, optimizer, batch, *coefficients)
+    totals: dict[str, Any] = {}
     noise = GradientNoise()
     n_updates = 0
-    for index in _minibatches(n_rows, n_parts, settings.n_epochs, generator):
-        rows = batch if size == n_rows else batch.select(index)
-        distribution = policy(rows.observations, rows.action_masks)
+    try:
+        for index in _minibatches(n_rows, n_parts, settings.n_epochs, generator):
+            metrics: dict[str, Any] = learner.differentiate(index)
+            if settings.target_kl is not None and metrics["approx_kl"] > 1.5 * settings.target_kl:
+                break
+            if 1 < n_parts > n_updates:
+                noise.add(learner.gradients())
+            metrics["grad_norm"] = norm = learner.clip(settings.max_grad_norm)
+            if not math.isfinite(norm):
+                raise FloatingPointError(
+                    f"the gradient is not finite after {n_updates} optimiser steps of this update; the next was not "
+                    f"taken: lower learning_rate (now {settings.learning_rate}) or scale the rewards"
+                )
+            learner.descend(settings.learning_rate)
+            n_updates += 1
+            for name, value in metrics.items():
+                totals[name] = totals[name] + value if name in totals else value
+    finally:
+        if n_updates:
+            learner.store()
+    metrics_of_all = {name: float(value) / n_updates for name, value in totals.items()}
+    noise_scale = noise.scale(n_rows / n_parts)
+    if noise_scale is not None:
+        metrics_of_all["gradient_noise_scale"] = noise_scale
+    return {**metrics_of_all, "n_updates": n_updates}
+
+
+class AutogradLearner:
+    """Learns whatever policy by whatever optimiser; has the methods of `MlpLearner`, which can do less, sooner.
+
+    Args:
+        policy: changed in place.
+        optimizer: of its parameters.
+        batch: M rows, of which minibatches are taken.
+        clip_low: see `losses.clipped_surrogate`.
+        clip_high: see there too.
+        ent_coef: weight of the entropy bonus.
+    """
+
+    def __init__(
+        self,
+        policy: PolicyModel,
+        optimizer: torch.optim.Optimizer,
+        batch: Batch,
+        clip_low: float,
+        clip_high: float,
+        ent_coef: float,
+    ):
+        self._policy, self._optimizer, self._batch = policy, optimizer, batch
+        self._parameters = [p for p in policy.parameters() if p.requires_grad]
+        self._coefficients = (clip_low, clip_high, ent_coef)
+
+    def differentiate(self, index: Tensor) -> dict[str, Tensor]:
+        """Take the gradient of the loss of these rows; return its metrics, as 0-d tensors."""
+        rows = self._batch.select(index)
+        distribution = self._policy(rows.observations, rows.action_masks)
         loss, metrics = grpo_loss(
             distribution.log_prob(rows.actions),
             distribution.entropy(),
             rows.old_log_probs,
             rows.advantages,
             rows.weights,
-            settings.clip_low,
-            settings.clip_high,
-            settings.ent_coef,
+            *self._coefficients,
         )
-        if settings.target_kl is not None and metrics["approx_kl"] > 1.5 * settings.target_kl:
-            break
-        optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if 1 < n_parts > n_updates:
-            noise.add(p.grad for p in parameters if p.grad is not None)
-        metrics["grad_norm"] = nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
-        if not torch.isfinite(metrics["grad_norm"]):
-            raise FloatingPointError(
-                f"the gradient is not finite after {n_updates} optimiser steps of this update; the next was not taken: "
-                f"lower learning_rate (now {settings.learning_rate}) or scale the rewards"
-            )
-        optimizer.step()
-        n_updates += 1
-        for name, value in metrics.items():
-            totals[name] = totals[name] + value if name in totals else value
-    metrics_of_all = {name: value.item() / n_updates for name, value in totals.items()}
-    noise_scale = noise.scale(n_rows / n_parts)
-    if noise_scale is not None:
-        metrics_of_all["gradient_noise_scale"] = noise_scale
-    return {**metrics_of_all, "n_updates": n_updates}
+        return metrics
+
+    def gradients(self) -> list[Tensor]:
+        """Return the gradient of the last minibatch, a tensor for each parameter."""
+        return [p.grad for p in self._parameters if p.grad is not None]
+
+    def clip(self, max_norm: float) -> Tensor:
+        """Scale the gradient down to this norm; return the norm it had."""
+        return nn.utils.clip_grad_norm_(self._parameters, max_norm)
+
+    def descend(self, learning_rate: float) -> None:
+        """Take a step of the optimiser, at the learning rate of its groups."""
+        self._optimizer.step()
+
+    def store(self) -> None:
+        """Do nothing: policy and optimiser were changed in place."""
 
 
 def _minibatches(n_rows: int, n_parts: int, n_epochs: int, generator: torch.Generator) -> list[Tensor]:

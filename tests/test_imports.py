@@ -44,6 +44,7 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     "prediction": MODEL,
     "policy_model": MODEL,
     "policies": MODEL,
+    "array_distributions": MODEL,
     "preprocessing": MODEL,
     "normalize": MODEL,
     "policy": MODEL,
@@ -62,6 +63,7 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     "workers": EFFECTS | FILES | AGENT | {"grpo_gym.update", "grpo_gym.policy", "multiprocessing", "ray"},
     "processes": (EFFECTS - {"os"}) | FILES | AGENT | {"grpo_gym.update", "grpo_gym.policy", "ray"},
     "update": {"grpo_gym.policy"} | EFFECTS | FILES | AGENT | STEPPING | EVALUATING | {"gymnasium"},
+    "mlp_learner": EFFECTS | FILES | AGENT | STEPPING | EVALUATING | {"gymnasium", "grpo_gym.update"},
     "reports": EFFECTS | FILES | AGENT | STEPPING,
     "arguments": EFFECTS | FILES | AGENT | STEPPING,
     "logger": AGENT | STEPPING | {"grpo_gym.update", "grpo_gym.policy"},
@@ -174,7 +176,7 @@ def test_only_the_rollout_steps_training_slots_and_only_the_update_steps_the_opt
     # slots are what is stepped; evaluation, snapshots and the command line make environments of their own
     others = {*SLOTS, "cli", "snapshots", *(name.removeprefix("grpo_gym.") for name in EVALUATING)}
     callers = {module: on for module, on in calls_of("step").items() if module not in others}
-    assert callers == {"rollout": {"self.env"}, "update": {"optimizer"}}
+    assert callers == {"rollout": {"self.env"}, "update": {"self._optimizer"}}
 
 
 def test_only_the_update_makes_gradients() -> None:
