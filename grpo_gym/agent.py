@@ -18,7 +18,7 @@ from grpo_gym.baselines import BASELINES, Comparison
 from grpo_gym.callbacks import BaseCallback, CallbackList, as_callback
 from grpo_gym.checkpoint import read_checkpoint, write_checkpoint
 from grpo_gym.collectors import MakeCrew
-from grpo_gym.episodes import select_groups
+from grpo_gym.episodes import select_episodes, select_groups
 from grpo_gym.logger import Logger, configure, open_run
 from grpo_gym.policies import find_policy, make_policy
 from grpo_gym.policy_model import PolicyModel
@@ -33,6 +33,7 @@ from grpo_gym.state import check_spaces, checkpoint_of, restore, set_parameters,
 from grpo_gym.types import Batch, Compared, Rollout, Schedule, Slots
 from grpo_gym.update import UpdateSettings, make_batch, update
 from grpo_gym.vec import EnvLike
+from grpo_gym.vine import make_vine
 
 ADAM: dict[str, Any] = {"eps": 1e-5, "fused": True}
 """Arguments of the optimiser: all its arithmetic in one call, a fifth of a small network's whole update."""
@@ -67,7 +68,9 @@ class GRPO:
             episodes that came through the same bin of states and times). Or what an episode is: "outcome" (the
             group's mean return), "leave_one_out" (the mean of the others' returns), "scalar" (the mean of all others
             of the iteration), "anchor_states" ("outcome", and for each step those of the group that saw exactly the
-            same).
+            same), "vine" (states in between, by continuations from there: `vine.Vine`).
+        vine_states: states an iteration that are continued from, for the baseline "vine".
+        vine_continuations: how often each; more: better values, more steps that are not learned from.
         scale_rewards: divide advantages by their deviation over the "group", the "batch", or "none".
         aggregation: how steps weigh in the loss: "step" (alike), "trajectory" (each episode alike), "constant"
             (their sum divided by the number of episodes times `max_episode_steps`, which must be given).
@@ -82,6 +85,8 @@ class GRPO:
         collector: who the workers are: "processes" of this machine, actors on "ray", or a function that makes a
             `workers.Crew`, as `ray_actors.RayActors(address)`.
         max_resamples: how many times an iteration may play new groups in place of those without spread.
+        skip_truncated: leave episodes that a time limit cut out of the loss: how they would have ended is not known.
+            They are still compared with (DAPO's overlong filtering, arXiv 2503.14476).
         max_episode_steps: cut episodes here, if earlier than the environment does; where it has no limit,
             None means 10,000.
         normalize_observations: keep a running normalisation inside the policy.
@@ -111,6 +116,8 @@ class GRPO:
         gamma: float = 0.99,
         gae_lambda: float = 0.95,
         baseline: str = "soft_groups",
+        vine_states: int = 16,
+        vine_continuations: int = 4,
         scale_rewards: str = "batch",
         aggregation: str = "step",
         clip_range: float | str | Schedule = 0.2,
@@ -121,6 +128,7 @@ class GRPO:
         n_workers: int = 1,
         collector: str | MakeCrew = "processes",
         max_resamples: int = 0,
+        skip_truncated: bool = False,
         max_episode_steps: int | None = None,
         normalize_observations: bool = True,
         target_kl: float | None = None,
@@ -141,7 +149,9 @@ class GRPO:
         self.gamma, self.gae_lambda = gamma, gae_lambda
         self.ent_coef, self.max_grad_norm, self.target_kl = ent_coef, max_grad_norm, target_kl
         self.baseline, self.scale_rewards, self.aggregation = baseline, scale_rewards, aggregation
+        self.vine_states, self.vine_continuations = vine_states, vine_continuations
         self.max_resamples, self.max_episode_steps = max_resamples, max_episode_steps
+        self.skip_truncated = skip_truncated
         self.normalize_observations = normalize_observations
         self.stats_window_size, self.tensorboard_log = stats_window_size, tensorboard_log
         self.policy_kwargs, self.verbose, self.seed = policy_kwargs or {}, verbose, seed
@@ -164,7 +174,7 @@ class GRPO:
         self.sampler = Sampler(n_groups, group_size, n_steps, n_envs, n_workers, collector, max_episode_steps)
         if env is not None:
             slots = self.sampler.make_slots(env)
-            self.sampler.use(slots, env)
+            self._use(slots, env)
             self.observation_space, self.action_space = slots.observation_space, slots.action_space
         if verbose >= 1:
             print(f"Using {self.device} device")
@@ -238,7 +248,8 @@ class GRPO:
                 rollout, compared, _ = iteration
                 collected = time.perf_counter()
                 metrics: dict[str, float] = {}
-                if bool((compared.advantages != 0).any()):
+                teaches = compared.advantages[:, ~rollout.truncated] if self.skip_truncated else compared.advantages
+                if bool((teaches != 0).any()):
                     batch = self._make_batch(rollout, compared.advantages)
                     metrics = update(self.policy, self.optimizer, batch, settings, self._update_generator)
                 self.policy.observe(rollout.observations)
@@ -305,6 +316,9 @@ class GRPO:
         advantages = scale(advantages, rollout.mask, self.group_size, self.scale_rewards)
         kept = groups_with_spread(advantages, rollout.groups)
         teaching, advantages = select_groups(rollout, kept), advantages[:, kept[rollout.groups]]
+        if self.skip_truncated:
+            ended = ~teaching.truncated
+            teaching, advantages = select_episodes(teaching, ended), advantages[:, ended]
         return make_batch(self.policy, teaching, advantages, self.aggregation, self.max_episode_steps)
 
     def _collect(self, hooks: BaseCallback) -> tuple[Rollout, Compared, float] | None:
@@ -332,6 +346,10 @@ class GRPO:
         hooks.on_rollout_start()
         self._seconds_comparing = 0.0
         iteration = collect_groups(play, self.n_groups, self._compare, self.max_resamples)
+        if iteration is not None and self.baseline == "vine":
+            rollout, compared, tied = iteration
+            found = self._vine.compare(rollout, compared, self.gamma, actor, self._plan_rng, on_step)
+            iteration = None if found is None else (rollout, found, tied)
         if iteration is not None:
             hooks.on_rollout_end()
             if not self._warned_of_starts:
@@ -436,8 +454,13 @@ class GRPO:
         check_spaces(slots, self.observation_space, self.action_space, "the agent was made for")
         if self.env is not None:
             self.env.close()
-        self.sampler.use(slots, env)
+        self._use(slots, env)
         self._warned_of_starts = False
+
+    def _use(self, slots: Slots, env: EnvLike) -> None:
+        if self.baseline == "vine":
+            self._vine = make_vine(env, self.vine_states, self.vine_continuations, self.n_envs, self.max_episode_steps)
+        self.sampler.use(slots, env)
 
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """Return the state dicts of "policy" and "policy.optimizer"."""

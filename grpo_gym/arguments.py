@@ -33,7 +33,7 @@ def check(values: Mapping[str, Any]) -> None:
         ValueError: for the first that cannot work.
     """
     whole("group_size", values["group_size"], 2, "one episode has nothing to be compared with")
-    for name in ("n_groups", "n_epochs", "n_workers", "stats_window_size"):
+    for name in ("n_groups", "n_epochs", "n_workers", "stats_window_size", "vine_states", "vine_continuations"):
         whole(name, values[name], 1)
     whole("max_resamples", values["max_resamples"], 0)
     for name in ("batch_size", "n_envs", "n_steps", "max_episode_steps"):
@@ -50,6 +50,8 @@ def check(values: Mapping[str, Any]) -> None:
     one_of("aggregation", values["aggregation"], AGGREGATIONS)
     if values["aggregation"] == "constant" and values["max_episode_steps"] is None:
         raise ValueError("aggregation='constant' divides by a fixed length: set max_episode_steps")
+    if not isinstance(values["skip_truncated"], bool):
+        raise ValueError(f"skip_truncated={values['skip_truncated']!r} must be True or False")
     if values["n_steps"] is not None:
         _check_segments(values)
 
@@ -62,7 +64,8 @@ def _check_segments(values: Mapping[str, Any]) -> None:
             f"{given}, and baseline={values['baseline']!r} cannot tell what comes after; expected "
             f"{' or '.join(sorted(BOOTSTRAPPING))}, or n_steps=None for whole episodes"
         )
-    whole_episodes = {"scale_rewards": ("batch", "none"), "aggregation": ("step",), "max_resamples": (0,)}
+    whole_episodes: dict[str, tuple[Any, ...]] = {"scale_rewards": ("batch", "none"), "aggregation": ("step",)}
+    whole_episodes |= {"max_resamples": (0,), "skip_truncated": (False,)}
     for name, expected in whole_episodes.items():
         if values[name] not in expected:
             wanted = " or ".join(map(repr, expected))

@@ -213,6 +213,7 @@ BASELINES: dict[str, Baseline] = {
     "scalar": _of_episodes(leave_one_out, lambda r: len(r.groups)),
     "outcome": _of_episodes(group_mean, lambda r: r.group_size),
     "leave_one_out": _of_episodes(leave_one_out, lambda r: r.group_size),
+    "vine": _of_episodes(leave_one_out, lambda r: r.group_size),
     "anchor_states": _anchored,
     "bins": lambda r, c: _of_steps(lambda g, r: bins(g, r, c.flatten))(r, c),
     "batch": _of_steps(lambda g, r: live_peers(g, r.mask, len(r.groups))),
@@ -220,7 +221,8 @@ BASELINES: dict[str, Baseline] = {
     "shrunk": _of_steps(lambda g, r: shrunk_peers(g, r.mask, r.group_size)),
     "soft_groups": lambda r, c: soft_groups(r, c.gamma, c.gae_lambda, c.flatten),
 }
-"""Baselines by the name that `GRPO(baseline=...)` takes. "scalar" is `leave_one_out` of one group: all episodes."""
+"""Baselines by the name that `GRPO(baseline=...)` takes. "scalar" is `leave_one_out` of one group: all episodes.
+"vine" is what `vine.Vine` begins with."""
 
 BOOTSTRAPPING = frozenset({"soft_groups"})
 """Those that estimate what comes after a trajectory's end, and so can do without whole episodes."""

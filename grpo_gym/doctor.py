@@ -13,7 +13,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
@@ -25,9 +24,9 @@ from grpo_gym.group_report import REASONS, GroupReport
 from grpo_gym.groups import Plan, plan, unequal_starts
 from grpo_gym.policy import MlpPolicy
 from grpo_gym.rollout import Played, collect
-from grpo_gym.snapshots import METHODS, MakeEnv, in_words, prove
+from grpo_gym.snapshots import METHODS, in_words, prove
 from grpo_gym.types import Array, BoolArray, FloatArray, Rollout
-from grpo_gym.vec import EnvLike, find_spec, make_slots
+from grpo_gym.vec import EnvLike, make_slots, single_maker
 
 N_SLOTS = 3
 """An odd number: twins meet in slots of different pasts, and what a reset leaves behind shows."""
@@ -94,7 +93,7 @@ def check_group_env(
     finally:
         if not isinstance(env, VectorEnv):
             slots.close()
-    make_env = _maker(env)
+    make_env = single_maker(env)
     if make_env is None:
         return report
     return replace(report, snapshots=tuple(prove(name, make_env, seed, max_episode_steps) for name in METHODS))
@@ -195,18 +194,3 @@ def _unexplained(rollout: Rollout, comparison: Comparison, equal_starts: bool) -
         if usable[name]
     }
     return {name: square / total for name, square in left.items()} if total > 0 else {}
-
-
-def _maker(env: EnvLike) -> MakeEnv | None:
-    """Return what makes single environments; None for a vector environment."""
-    if isinstance(env, VectorEnv):
-        return None
-    if isinstance(env, str):
-        env = find_spec(env)
-    if isinstance(env, gym.Env):
-        assert env.spec is not None  # make_slots refuses one without
-        env = env.spec
-    if isinstance(env, EnvSpec):
-        spec = env
-        return lambda: gym.make(spec, disable_env_checker=True)
-    return env

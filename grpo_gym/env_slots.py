@@ -40,7 +40,7 @@ class EnvSlots:
         self.observation_space, self.action_space = first.observation_space, first.action_space
         self.has_time_limit = has_time_limit(first)
         self.name = first.spec.id if first.spec else type(first.unwrapped).__name__
-        bare = [_peeled(env) for env in self.envs]
+        bare = [peeled(env) for env in self.envs]
         self._bare = [env for env, _ in bare]
         self._limits = np.array([limit for _, limit in bare])
         self._mask_method = first.has_wrapper_attr("action_masks")
@@ -151,7 +151,7 @@ def _explain(error: BaseException, note: str) -> None:
         error.add_note(note)
 
 
-def _peeled(env: gym.Env[Any, Any]) -> tuple[gym.Env[Any, Any], float]:
+def peeled(env: gym.Env[Any, Any]) -> tuple[gym.Env[Any, Any], float]:
     """Take Gymnasium's own outermost wrappers off, and tell the time limit that they had."""
     limit = np.inf
     while type(env) in (wrappers.TimeLimit, wrappers.OrderEnforcing):

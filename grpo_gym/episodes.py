@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -145,9 +146,22 @@ def select_groups(rollout: Rollout, kept: torch.Tensor) -> Rollout:
     """
     if bool(kept.all()):
         return rollout
-    episodes = kept[rollout.groups]
+    rollout = select_episodes(rollout, kept[rollout.groups])
+    return replace(rollout, groups=(kept.cumsum(0) - 1)[rollout.groups], seeds=rollout.seeds[kept.numpy()])
+
+
+def select_episodes(rollout: Rollout, episodes: torch.Tensor) -> Rollout:
+    """Keep some of the trajectories; groups keep their numbers, and may lose members.
+
+    Args:
+        rollout: of N trajectories.
+        episodes: True for those to keep, `[N]`, at least one.
+    """
+    if bool(episodes.all()):
+        return rollout
     rows = rollout.flat(episodes[None, :].expand(rollout.mask.shape))
-    return Rollout(
+    return replace(
+        rollout,
         observations=rollout.observations[rows],
         actions=rollout.actions[rows],
         log_probs=rollout.log_probs[rows],
@@ -158,9 +172,6 @@ def select_groups(rollout: Rollout, kept: torch.Tensor) -> Rollout:
         truncated=rollout.truncated[episodes],
         final_observations=rollout.final_observations[episodes],
         starts=rollout.starts[episodes],
-        groups=(kept.cumsum(0) - 1)[rollout.groups[episodes]],
+        groups=rollout.groups[episodes],
         members=rollout.members[episodes],
-        seeds=rollout.seeds[kept.numpy()],
-        group_size=rollout.group_size,
-        idle_steps=rollout.idle_steps,
     )

@@ -95,7 +95,7 @@ RECIPES: dict[str, Recipe] = {
     "grpo/Battleship-v0": Recipe(
         1_500_000,
         {
-            "baseline": "live_peers",
+            "baseline": "soft_groups",
             "normalize_observations": False,
             "learning_rate": "lin_0.002",
             "n_groups": 64,
@@ -104,6 +104,22 @@ RECIPES: dict[str, Recipe] = {
             "n_epochs": 2,
             "gamma": 1.0,
             "policy_kwargs": {"net_arch": [256, 256], "one_hot_observations": True},
+        },
+    ),
+    # right or wrong at the end: many problems an iteration, and entropy, or it settles on what solves the easy ones
+    "grpo/Countdown-v0": Recipe(
+        10_000_000,
+        {
+            "baseline": "live_peers",
+            "normalize_observations": False,
+            "n_epochs": 4,
+            "learning_rate": "lin_0.001",
+            "n_groups": 64,
+            "group_size": 16,
+            "batch_size": 1024,
+            "gamma": 1.0,
+            "ent_coef": 0.02,
+            "policy_kwargs": {"net_arch": [256, 256], "activation_fn": torch.nn.ReLU},
         },
     ),
     # a pull says little about later ones (gamma), and an arm given up too early is never found again (entropy)

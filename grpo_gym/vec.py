@@ -87,6 +87,21 @@ def find_spec(env_id: str) -> EnvSpec:
         ) from error
 
 
+def single_maker(env: EnvLike) -> Callable[[], gym.Env[Any, Any]] | None:
+    """Return what makes single environments of a description that `make_slots` takes; None for a vector environment."""
+    if isinstance(env, VectorEnv):
+        return None
+    if isinstance(env, str):
+        env = find_spec(env)
+    if isinstance(env, gym.Env):
+        assert env.spec is not None  # make_slots refuses one without
+        env = env.spec
+    if isinstance(env, EnvSpec):
+        spec = env
+        return lambda: gym.make(spec, disable_env_checker=True)
+    return env
+
+
 def _from_spec(spec: EnvSpec, n_slots: int) -> Slots:
     if spec.vector_entry_point is not None and not spec.additional_wrappers:
         native = gym.make_vec(spec, n_slots, vectorization_mode="vector_entry_point")

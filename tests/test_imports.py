@@ -15,7 +15,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 OURS = "grpo_gym"
 NETWORKS = {"torch.nn", "torch.optim"}
 EFFECTS = {"os", "io", "pathlib", "json", "csv", "zipfile", "tempfile", "shutil", "socket", "subprocess"}
-SLOTS = {"vec", "env_slots", "vector_slots", "envpool_slots"}
+SLOTS = {"vec", "env_slots", "vector_slots", "envpool_slots", "restored_slots"}
 SLOT_MODULES = {f"{OURS}.{name}" for name in SLOTS}
 STEPPING = {"grpo_gym.rollout", "grpo_gym.episodes"} | SLOT_MODULES
 LOGGING = {"grpo_gym.logger", "grpo_gym.log_formats"}
@@ -57,6 +57,7 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     "rollout": EFFECTS | FILES | AGENT | {"grpo_gym.losses", "grpo_gym.update"},
     "snapshots": {"torch"} | EFFECTS | FILES | AGENT | STEPPING | EVALUATING,
     "group_report": {"torch", "gymnasium"} | EFFECTS | FILES | AGENT | STEPPING | EVALUATING,
+    "vine": EFFECTS | FILES | AGENT | {"grpo_gym.losses", "grpo_gym.update", "grpo_gym.policy"},
     "doctor": EFFECTS | FILES | AGENT | {"grpo_gym.losses", "grpo_gym.update"},
     "sampler": EFFECTS | FILES | AGENT | {"grpo_gym.losses", "grpo_gym.update", "grpo_gym.policy"},
     "sampling": EFFECTS | FILES | AGENT | SLOT_MODULES | {"grpo_gym.rollout", "grpo_gym.update", "grpo_gym.policy"},

@@ -56,7 +56,16 @@ def random_stepping(env_id: str, n_envs: int) -> Callable[[], int]:
 
 def collecting(env_id: str, trained: bool, sizes: Sizes) -> Round:
     """Collect 256 episodes in 64 slots with a [64, 64] policy, against random stepping of as many environments."""
-    agent = GRPO("MlpPolicy", env_id, n_groups=32, group_size=8, n_envs=N_SLOTS, seed=0, device="cpu")
+    agent = GRPO(
+        "MlpPolicy",
+        env_id,
+        n_groups=32,
+        group_size=8,
+        n_envs=N_SLOTS,
+        normalize_observations=False,
+        seed=0,
+        device="cpu",
+    )
     if trained:
         teacher = GRPO("MlpPolicy", env_id, seed=0, device="cpu", **recipe(env_id))
         teacher.learn(sizes.train_steps)
