@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -16,9 +17,11 @@ from grpo_gym import arguments
 from grpo_gym.advantages import groups_with_spread, scale
 from grpo_gym.baselines import BASELINES, Comparison
 from grpo_gym.callbacks import BaseCallback, CallbackList, as_callback
-from grpo_gym.checkpoint import read_checkpoint, write_checkpoint
+from grpo_gym.checkpoint import checkpoint_path, read_checkpoint, replace_file, write_checkpoint
 from grpo_gym.collectors import MakeCrew
 from grpo_gym.episodes import select_episodes, select_groups
+from grpo_gym.export import exported
+from grpo_gym.faults import TieWatch, explain
 from grpo_gym.logger import Logger, configure, open_run
 from grpo_gym.policies import find_policy, make_policy
 from grpo_gym.policy_model import PolicyModel
@@ -33,6 +36,7 @@ from grpo_gym.state import check_spaces, checkpoint_of, restore, set_parameters,
 from grpo_gym.types import Batch, Compared, Rollout, Schedule, Slots
 from grpo_gym.update import UpdateSettings, make_batch, update
 from grpo_gym.vec import EnvLike
+from grpo_gym.vec_face import VecFace
 from grpo_gym.vine import make_vine
 
 ADAM: dict[str, Any] = {"eps": 1e-5, "fused": True}
@@ -169,6 +173,8 @@ class GRPO:
         self.ep_success_buffer: deque[float] = deque(maxlen=stats_window_size)
         self._logger: Logger | None = None
         self._custom_logger = self._warned_of_starts = False
+        self._latest_file = ""
+        self._face: VecFace | None = None
         self.n_workers, self.collector = n_workers, collector
         n_envs = n_envs or n_groups * group_size
         self.sampler = Sampler(n_groups, group_size, n_steps, n_envs, n_workers, collector, max_episode_steps)
@@ -237,6 +243,8 @@ class GRPO:
         """
         arguments.whole("log_interval", log_interval, 1)
         hooks = self._start_learning(total_timesteps, callback, tb_log_name, reset_num_timesteps, progress_bar)
+        assert self.env is not None
+        ties = TieWatch(self.env.name)
         try:
             hooks.on_training_start({"self": self, "total_timesteps": self._total_timesteps}, globals())
             while self.num_timesteps < self._total_timesteps:
@@ -248,8 +256,10 @@ class GRPO:
                 rollout, compared, _ = iteration
                 collected = time.perf_counter()
                 metrics: dict[str, float] = {}
-                teaches = compared.advantages[:, ~rollout.truncated] if self.skip_truncated else compared.advantages
-                if bool((teaches != 0).any()):
+                judged = compared.advantages[:, ~rollout.truncated] if self.skip_truncated else compared.advantages
+                teaches = bool((judged != 0).any())
+                ties.see(teaches)
+                if teaches:
                     batch = self._make_batch(rollout, compared.advantages)
                     metrics = update(self.policy, self.optimizer, batch, settings, self._update_generator)
                 self.policy.observe(rollout.observations)
@@ -258,6 +268,11 @@ class GRPO:
                 comparing = self._seconds_comparing
                 seconds = (collected - started - comparing, comparing, time.perf_counter() - collected)
                 self._report(iteration, metrics, settings, seconds, dump=self._iterations % log_interval == 0)
+            ties.conclude()
+        except Exception as error:
+            if self._latest_file:
+                explain(error, f"the last checkpoint of this agent is {self._latest_file}")
+            raise
         finally:
             hooks.on_training_end()
             if not self._custom_logger:
@@ -382,6 +397,9 @@ class GRPO:
         for name, value in zip(("collect", "baseline", "update"), seconds, strict=True):
             self.logger.record(f"time/{name}", value)
         if dump:
+            rollout, compared, _ = iteration
+            advantages = compared.advantages[rollout.mask]
+            self.logger.record("rollout/advantages", advantages, exclude=("stdout", "log", "csv", "json"))
             self.dump_logs()
 
     def dump_logs(self) -> None:
@@ -434,9 +452,11 @@ class GRPO:
         """Episodes in play at once."""
         return self.sampler.n_envs
 
-    def get_env(self) -> Slots | None:
-        """Return the training environment, or None."""
-        return self.env
+    def get_env(self) -> VecFace | None:
+        """Return the training environment as stable-baselines3's scripts know it, or None."""
+        if self._face is None or self._face.slots is not self.env:
+            self._face = None if self.env is None else VecFace(self.env, self.sampler.set_aside)
+        return self._face
 
     def get_vec_normalize_env(self) -> None:
         """Return None: normalisation is part of the policy. It is here for callbacks that ask."""
@@ -501,6 +521,23 @@ class GRPO:
             include: accepted for stable-baselines3's sake; nothing is left out by default.
         """
         write_checkpoint(path, checkpoint_of(self, ARGUMENTS, exclude or ()))
+        if isinstance(path, str | PathLike):
+            self._latest_file = f"{checkpoint_path(path)}, of {self.num_timesteps} steps"
+
+    def export(self, path: str | PathLike[str], action_masks: bool = False) -> None:
+        """Write the policy for deployment: torch alone runs it, and it acts as `predict(deterministic=True)` does.
+
+        `torch.export.load(path).module()` takes a batch of observations as the environment gives them, `[n, ...]`,
+        and returns the environment's actions. Normalisation, clipping and shifts are inside.
+
+        Args:
+            path: by custom ends in ".pt2". The file is replaced in one piece.
+            action_masks: it takes legal actions too, bool `[n, n_actions]`, as a second argument.
+
+        Raises:
+            ValueError: if the policy cannot be exported.
+        """
+        replace_file(Path(path), exported(self.policy, action_masks))
 
     @classmethod
     def load(

@@ -22,6 +22,7 @@ from grpo_gym.eval_callback import (
 )
 from grpo_gym.log_formats import to_screen
 from grpo_gym.progress import ProgressBarCallback
+from grpo_gym.tensorboard_callbacks import HParamCallback, VideoCallback
 
 __all__ = [
     "BaseCallback",
@@ -31,11 +32,13 @@ __all__ = [
     "EvalCallback",
     "EventCallback",
     "EveryNTimesteps",
+    "HParamCallback",
     "LogEveryNTimesteps",
     "ProgressBarCallback",
     "StopTrainingOnMaxEpisodes",
     "StopTrainingOnNoModelImprovement",
     "StopTrainingOnRewardThreshold",
+    "VideoCallback",
     "as_callback",
 ]
 

@@ -101,7 +101,7 @@ def write_checkpoint(target: str | PathLike[str] | IO[bytes], checkpoint: Checkp
         return
     path = checkpoint_path(target)
     try:
-        _replace(path, content)
+        replace_file(path, content)
     except OSError as error:
         # most of them name the temporary file, or none
         raise OSError(error.errno, f"the agent was not saved ({error.strerror})", str(path)) from error
@@ -112,7 +112,12 @@ def _refuse_text(file: IO[Any]) -> None:
         raise TypeError(f"{file!r} is a text file, expected a binary one: add 'b' to the mode it is opened with")
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file in one piece: at any moment it is the old or the new one. Parent folders are made.
+
+    Raises:
+        OSError: if it cannot be written; the old file, if any, is whole.
+    """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
     path = Path(os.path.realpath(path))  # a link stays a link, its target is replaced

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 import re
+import shlex
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -17,10 +18,15 @@ import numpy as np
 import torch
 
 from grpo_gym.agent import ARGUMENTS, GRPO
+from grpo_gym.checkpoint import checkpoint_path, read_checkpoint
 from grpo_gym.doctor import check_group_env
 from grpo_gym.evaluation import evaluate_policy
 from grpo_gym.extras import need
+from grpo_gym.faults import is_explained
+from grpo_gym.logger import latest_run_folder, new_run_folder
 from grpo_gym.recipes import RECIPES, find
+from grpo_gym.state import checkpoint_of, stored_arguments
+from grpo_gym.unfinished import Keeper, newest
 from grpo_gym.vec import find_spec
 
 tyro = need("tyro", "cli", "the command line")
@@ -46,10 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     env = next((word for word in words if find(word)), "") if words[:1] == ["train"] else ""
-    commands = {"train": _train_command(env), "evaluate": evaluate, "play": play, "doctor": doctor, "recipes": recipes}
+    commands = {
+        "train": _train_command(words, env),
+        "evaluate": evaluate,
+        "play": play,
+        "doctor": doctor,
+        "recipes": recipes,
+    }
     try:
         tyro.extras.subcommand_cli_from_dict(commands, prog="grpo-gym", args=words, description=__doc__)
     except (ValueError, TypeError, OSError, ImportError, gym.error.Error) as error:
+        if is_explained(error):  # it came out of the middle of training: where is worth more than a short answer
+            raise
         sys.exit(f"grpo-gym: {error}")
 
 
@@ -142,16 +156,31 @@ def recipes() -> None:
         print(f"{env_id}  ({recipe.total_timesteps:,} steps)\n    {settings}")
 
 
-def _train_command(env_id: str) -> Callable[..., None]:
-    """Make the `train` command, its options' defaults taken from the environment's recipe."""
+def _train_command(words: list[str], env_id: str, start: Path | None = None) -> Callable[..., None]:
+    """Make the `train` command, its options' defaults those of the environment's recipe, or of the agent to resume.
+
+    Args:
+        words: the whole command.
+        env_id: of an environment with a recipe, or "".
+        start: the agent's file; None to begin anew.
+    """
     recipe = find(env_id)
-    options = _options(recipe.arguments if recipe else {})
+    defaults: dict[str, Any] = dict(recipe.arguments) if recipe else {}
+    wanted, done, ordinary = recipe.total_timesteps if recipe else 100_000, 0, "GRPO's defaults"
+    if start is not None:
+        stored = read_checkpoint(start)
+        defaults = stored_arguments(stored, {}, start)
+        wanted, done = (stored.data["counters"][name] for name in ("_total_timesteps", "num_timesteps"))
+        ordinary = "as before"
+    options = _options(defaults)
 
     def train(
         env: Annotated[str, Positional],
         options: Any,
-        total_timesteps: float = recipe.total_timesteps if recipe else 100_000,
+        total_timesteps: float = wanted,
         output: str = "",
+        resume: bool = False,
+        save_every: float = 0,
         log_interval: int = 10,
         env_kwargs: str = "{}",
         threads: int = 1,
@@ -163,23 +192,52 @@ def _train_command(env_id: str) -> Callable[..., None]:
             options: arguments of GRPO.
             total_timesteps: environment steps to take.
             output: file for the agent; runs/<env>.zip if not given.
+            resume: go on with the last run that was stopped, whatever stopped it; from the start if there is none.
+                Options that are not given again are as they were.
+            save_every: environment steps after which an unfinished run is saved, in a folder beside the output; 0
+                for a fiftieth of total_timesteps.
             log_interval: iterations between two points of the log.
             env_kwargs: arguments of the environment, as a Python dictionary.
             threads: of torch; networks as small as these are fastest with one.
         """
+        spec = find_spec(env)
+        path = checkpoint_path(output or f"runs/{re.sub(r'[^A-Za-z0-9.-]+', '-', spec.id)}")
+        folder = latest_run_folder(path.parent, path.stem) if resume else None
+        if resume and start is None:
+            found = newest(folder) if folder else (path if path.exists() else None)
+            if found is not None:  # its arguments become the defaults
+                tyro.cli(_train_command(words, env_id, found), prog="grpo-gym train", args=words[1:])
+                return
+            print(f"nothing to resume beside {path}: starting anew")
         torch.set_num_threads(threads)
         arguments: dict[str, Any] = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
         arguments["policy_kwargs"] = _dictionary("policy_kwargs", arguments["policy_kwargs"])
         kwargs = _dictionary("env_kwargs", env_kwargs)
-        print(f"{env}: " + (f"recipe for {recipe.total_timesteps:,} steps" if recipe else "no recipe, defaults"))
-        changed = {name: value for name, value in arguments.items() if value != DEFAULTS[name]}
-        print("  " + (", ".join(f"{name}={value!r}" for name, value in changed.items()) or "GRPO's defaults"))
-        spec = find_spec(env)
         spec.kwargs.update(kwargs)
-        agent = GRPO(env=spec, **arguments)
-        agent.learn(total_timesteps, progress_bar=True, log_interval=log_interval)
-        path = Path(output or f"runs/{re.sub(r'[^A-Za-z0-9.-]+', '-', spec.id)}.zip")
-        agent.save(path)
+        usual = DEFAULTS if start is None else {**DEFAULTS, **defaults}
+        changed = {name: value for name, value in arguments.items() if value != usual[name]}
+        if start is None:
+            print(f"{env}: " + (f"recipe for {recipe.total_timesteps:,} steps" if recipe else "no recipe, defaults"))
+            agent = GRPO(env=spec, **arguments)
+        else:
+            print(f"{env}: resuming {start}, {done:,} of {total_timesteps:,.0f} steps done")
+            agent = GRPO.load(start, spec, **changed)
+        print("  " + (", ".join(f"{name}={value!r}" for name, value in changed.items()) or ordinary))
+        keeper = Keeper(
+            folder or new_run_folder(path.parent, path.stem),
+            save_every or total_timesteps / 50,
+            lambda: checkpoint_of(agent, ARGUMENTS, ()),
+        )
+        with keeper.until_done(shlex.join(["grpo-gym", *words, *["--resume"] * (not resume)])):
+            if start is None or done < total_timesteps:
+                agent.learn(
+                    total_timesteps - done,
+                    keeper,
+                    log_interval=log_interval,
+                    reset_num_timesteps=start is None,
+                    progress_bar=True,
+                )
+            agent.save(path)
         _play(agent, env, kwargs, n_eval_episodes=20, first_seed=0, deterministic=True)
         print(f"saved {path}; watch it:  grpo-gym play {path} {env}")
         if agent.tensorboard_log is not None:

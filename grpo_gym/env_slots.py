@@ -12,6 +12,7 @@ from gymnasium import wrappers
 
 from grpo_gym.action_code import ActionCode
 from grpo_gym.env_layers import has_time_limit
+from grpo_gym.faults import explain
 from grpo_gym.layout import Layout
 from grpo_gym.types import Array, BoolArray, IntArray, Step
 
@@ -65,7 +66,7 @@ class EnvSlots:
             try:
                 observation, info = self._bare[slot].reset(seed=seed)
             except Exception as error:
-                _explain(error, f"{self.name}: reset(seed={seed}) of slot {slot} raised this")
+                explain(error, f"{self.name}: reset(seed={seed}) of slot {slot} raised this")
                 raise
             observations[row] = self._checked(observation, slot)
             infos.append(info)
@@ -92,7 +93,7 @@ class EnvSlots:
                 truncated.append(cut)
                 infos.append(info)
         except Exception as error:
-            _explain(
+            explain(
                 error,
                 f"{self.name}: step {self._lengths[slot] + 1} of the episode with seed {self._seeds[slot]} "
                 f"in slot {slot} raised this, for action {chosen[row]!r}; step must return 5 values "
@@ -144,11 +145,6 @@ def _number(reward: Any) -> float:
     if array.shape != () or array.dtype.kind not in "biuf":
         raise TypeError(f"the reward is {reward!r}, a {type(reward).__name__}; expected a single number")
     return float(array)
-
-
-def _explain(error: BaseException, note: str) -> None:
-    if hasattr(error, "add_note"):  # Python 3.11 on
-        error.add_note(note)
 
 
 def peeled(env: gym.Env[Any, Any]) -> tuple[gym.Env[Any, Any], float]:

@@ -186,6 +186,7 @@ def knows(policy: object, optimizer: torch.optim.Optimizer) -> TypeGuard[MlpPoli
         and not any(group[name] for name in ("weight_decay", "amsgrad", "maximize", "differentiable"))
         and all(p.requires_grad and p.device.type == "cpu" and p.dtype == torch.float32 for p in parameters)
         and len(_steps_taken([optimizer.state.get(p) for p in parameters])) == 1
+        and not any(p._backward_hooks for p in parameters)
         and find_kind(policy.head) is not None
     )
 

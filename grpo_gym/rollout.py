@@ -12,7 +12,9 @@ import numpy as np
 
 from grpo_gym.acting import Actor
 from grpo_gym.action_code import ActionCode
+from grpo_gym.env_layers import recorded
 from grpo_gym.episodes import TrajectoryRecorder
+from grpo_gym.faults import explain, is_explained
 from grpo_gym.groups import InPlay, Jobs, Plan, Queue, episode_noise
 from grpo_gym.layout import Layout
 from grpo_gym.types import DEFAULT_HORIZON, Array, BoolArray, IntArray, Rollout, Slots, Step
@@ -86,6 +88,7 @@ class Collector:
         self._layout, self._code = Layout(env.observation_space), ActionCode(env.action_space)
         self._observations: Array = np.zeros((n_slots, *self._layout.shape), self._layout.dtype)
         self._masks: BoolArray | None = None
+        self._latest: tuple[IntArray, Array] = zeros[:0], zeros[:0]  # slots and actions of the last vector step
         self._sent: list[Array] = []  # actions of the vector steps that episodes in play go back to
 
     def collect(
@@ -193,8 +196,31 @@ class Collector:
         for name in ("groups", "members", "seeds", "noise_seeds"):
             getattr(self._jobs, name)[slots] = getattr(jobs, name)
         self._lengths[slots], self._returns[slots] = 0, 0.0
-        observations, masks = self.env.start(slots, jobs.seeds)
+        observations, masks = self._started(slots, jobs.seeds)
         self._see(slots, observations, masks)
+
+    def _started(self, slots: IntArray, seeds: IntArray) -> tuple[Array, BoolArray | None]:
+        """Start these slots; if that raises, tell from which seeds."""
+        try:
+            return self.env.start(slots, seeds)
+        except Exception as error:
+            if not is_explained(error):  # single environments know which of them it was
+                explain(error, f"{self.env.name}: reset of slots {slots} raised this; seed={seeds}")
+            raise
+
+    def _stepped(self, slots: IntArray, actions: Array) -> Step:
+        """Step these slots; if that raises, tell what each was doing."""
+        self._latest = slots, actions
+        try:
+            return self.env.step(slots, actions)
+        except Exception as error:
+            if not is_explained(error):
+                explain(
+                    error,
+                    f"{self.env.name}: a step of slots {slots} raised this: steps {self._lengths[slots] + 1} of the "
+                    f"episodes with seeds {self._jobs.seeds[slots]}, for actions {actions.tolist()}",
+                )
+            raise
 
     def _see(self, slots: IntArray, observations: Array, masks: BoolArray | None) -> None:
         self._observations[slots] = observations
@@ -224,7 +250,7 @@ class Collector:
         noise = episode_noise(self._jobs.noise_seeds[slots], self._lengths[slots], actor.noise_size)
         actions, log_probs = actor.act(observations, noise, masks)
         env_actions = actor.to_env(actions)
-        step = self.env.step(slots, env_actions)
+        step = self._stepped(slots, env_actions)
         if keep:
             self._sent.append(env_actions)
         self._lengths[slots] += 1
@@ -242,8 +268,9 @@ class Collector:
             record.end(rows[last], step.terminated[ended], ~step.terminated[ended], seen)
             infos = list(infos)
             for row in ended.nonzero()[0].tolist():
-                episode = {"r": float(self._returns[slots[row]]), "l": int(self._lengths[slots[row]])}
-                infos[row] = {**infos[row], "episode": episode}
+                if recorded(infos[row]) is None:  # else a wrapper knows the rewards before others changed them
+                    episode = {"r": float(self._returns[slots[row]]), "l": int(self._lengths[slots[row]])}
+                    infos[row] = {**infos[row], "episode": episode}
         self._see(slots, step.observations, step.action_masks)
         return ended if on_step(Played(step, env_actions, ended, infos)) else None
 
@@ -270,7 +297,9 @@ class Collector:
             )
 
     def _where(self, slot: int) -> str:
-        return f"step {self._lengths[slot]} of the episode with seed {self._jobs.seeds[slot]}"
+        n_steps, (slots, actions) = self._lengths[slot], self._latest
+        after = "".join(f" after action {action}" for action in actions[slots == slot]) if n_steps else ""
+        return f"step {n_steps} of the episode with seed {self._jobs.seeds[slot]}; slot {slot}{after}"
 
 
 def collect(

@@ -117,6 +117,11 @@ class Sampler:
         self.queue.n_begun[:] = n_begun
         self._to_resume = in_play
 
+    def set_aside(self) -> None:
+        """Leave the slots to others; what was in play goes on after `resume`."""
+        if self._plays_here:
+            self._to_resume = self.in_play()
+
     def resume(self) -> None:
         """Go on with the episodes that `restore` was given."""
         episodes, self._to_resume = self._to_resume, None

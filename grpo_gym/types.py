@@ -98,7 +98,7 @@ class Step:
         terminated: `[k]`.
         truncated: `[k]`.
         action_masks: legal next actions, `[k, n_actions]`; None if the environment has no masks.
-        infos: one dictionary a slot from environments stepped one by one; empty from vector environments.
+        infos: one dictionary a slot; from vector environments of `is_success` alone, or no dictionaries at all.
         n_steps: environment steps that this took; more than k if idle slots had to be stepped too.
     """
 

@@ -7,8 +7,10 @@ transition and no idle step, except where a foreign vector environment insists o
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
+from grpo_gym.env_layers import layers_of
 from grpo_gym.env_slots import EnvSlots
 from grpo_gym.types import ENVPOOL, Slots
 from grpo_gym.vector_slots import VectorSlots
@@ -29,7 +32,7 @@ EXPECTED = (
 
 
 def make_slots(env: EnvLike, n_slots: int) -> Slots:
-    """Make slots of whatever describes an environment.
+    """Make slots of whatever describes an environment; a stable-baselines3 `DummyVecEnv` is its environments.
 
     A spec whose vector entry point takes `env_id` and lists of seeds is used natively; any other becomes
     single environments. An `Env` is only read for its spec and made anew, as often as there are slots.
@@ -44,13 +47,15 @@ def make_slots(env: EnvLike, n_slots: int) -> Slots:
     """
     if isinstance(env, VectorEnv):
         return VectorSlots(env)
+    if hasattr(env, "env_method"):
+        return _from_sb3(env)
     if isinstance(env, gym.Env):
         if env.spec is None:
             raise ValueError(
                 f"{env} has no spec, so it cannot be made again for every member of a group; "
                 "pass a function that makes it: GRPO(policy, lambda: MyEnv())"
             )
-        env = env.spec
+        env = _spec_of(env, env.spec)
     if isinstance(env, str) and env.startswith(ENVPOOL):
         from grpo_gym.envpool_slots import EnvPoolSlots
 
@@ -100,6 +105,44 @@ def single_maker(env: EnvLike) -> Callable[[], gym.Env[Any, Any]] | None:
         spec = env
         return lambda: gym.make(spec, disable_env_checker=True)
     return env
+
+
+def _spec_of(env: gym.Env[Any, Any], spec: EnvSpec) -> EnvSpec:
+    """Return a spec that an environment can be made of again. stable-baselines3's Monitor is left out of it.
+
+    Raises:
+        ValueError: if there is a wrapper that cannot be made again.
+    """
+    kept = tuple(wrapper for wrapper in spec.additional_wrappers if wrapper.name != "Monitor")
+    lost = [wrapper.name for wrapper in kept if wrapper.kwargs is None]
+    if lost:
+        raise ValueError(
+            f"the wrapper {lost[0]} of {env} does not say what it was made with, so it cannot be made again for every "
+            f"member of a group; pass a function: GRPO(policy, lambda: {lost[0]}(gymnasium.make({spec.id!r})))"
+        )
+    if any(getattr(layer, "results_writer", None) is not None for layer in layers_of(env)):
+        warnings.warn(
+            f"the file of the Monitor around {env} stays empty: the environment is made again for every member of a "
+            "group, and it once alone; pass a function that puts a Monitor with a file of its own around each",
+            stacklevel=5,
+        )
+    return dataclasses.replace(spec, additional_wrappers=kept)
+
+
+def _from_sb3(env: Any) -> Slots:
+    """Take the environments out of a stable-baselines3 `DummyVecEnv`, as `make_vec_env` makes it.
+
+    Raises:
+        ValueError: if it is another `VecEnv`, which changes what they show, or has them in other processes.
+    """
+    if not hasattr(env, "envs") or hasattr(env, "venv"):
+        raise ValueError(
+            f"{type(env).__name__} of stable-baselines3 cannot form groups; expected a DummyVecEnv, as "
+            "make_vec_env(id, n) makes it, or the environment's id or a function. normalize_observations=True does "
+            "what VecNormalize does to observations, and n_workers=4 plays in processes, as SubprocVecEnv does"
+        )
+    made = iter(env.envs)
+    return EnvSlots(lambda: next(made), len(env.envs))
 
 
 def _from_spec(spec: EnvSpec, n_slots: int) -> Slots:

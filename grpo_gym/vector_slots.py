@@ -96,8 +96,8 @@ class VectorSlots:
             # copies: the environment may write the next step into the same arrays
             seen, *answer, info = self.env.step(self._code.layout.unpack(actions), slots)
             rewards, ended, cut = map(np.array, answer)
-            masks = self._masks(info, len(slots))
-            return Step(np.array(self._layout.pack(seen)), rewards, ended, cut, masks, (), len(slots))
+            masks, successes = self._masks(info, len(slots)), _successes(info, len(slots))
+            return Step(np.array(self._layout.pack(seen)), rewards, ended, cut, masks, successes, len(slots))
         idle = self._ended.nonzero()[0]
         idle = idle[~np.isin(idle, slots)]
         if len(idle):
@@ -111,7 +111,9 @@ class VectorSlots:
             self._idle_actions = self._code.any_legal(masks)
             masks = masks[slots]
         seen = self._layout.pack(observations)[slots]
-        return Step(seen, rewards[slots], ended[slots], cut[slots], masks, (), self.num_envs)
+        successes = _successes(info, self.num_envs)
+        told = [successes[slot] for slot in slots.tolist()] if successes else ()
+        return Step(seen, rewards[slots], ended[slots], cut[slots], masks, told, self.num_envs)
 
     def _masks(self, info: dict[str, Any], n_rows: int) -> BoolArray | None:
         """Read the masks `[n_rows, n_actions]`; nothing is legal where none was given, as after an episode's end."""
@@ -126,3 +128,11 @@ class VectorSlots:
     def close(self) -> None:
         """Close the vector environment."""
         self.env.close()
+
+
+def _successes(info: dict[str, Any], n_rows: int) -> Sequence[dict[str, Any]]:
+    """Give each row its `is_success`, all that training reads of infos; nothing where the environment has none."""
+    if "is_success" not in info:
+        return ()
+    given = info.get("_is_success", np.ones(n_rows, np.bool_))
+    return [{"is_success": x} if is_given else {} for x, is_given in zip(info["is_success"], given, strict=True)]

@@ -30,7 +30,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[GRPO, float, dict[s
     """The agents that were to learn, for how long and with what; they stay as they are."""
     asked: list[tuple[GRPO, float, dict[str, Any]]] = []
 
-    def learn(agent: GRPO, total_timesteps: float, **kwargs: Any) -> GRPO:
+    def learn(agent: GRPO, total_timesteps: float, callback: Any, **kwargs: Any) -> GRPO:
         asked.append((agent, total_timesteps, kwargs))
         return agent
 
@@ -158,7 +158,7 @@ def test_every_argument_of_the_agent_is_an_option(untrained: list[tuple[GRPO, fl
     ((agent, _, kwargs),) = untrained
     expected = {name: value for name, (_, value) in given.items() if name != "policy"}
     assert {name: getattr(agent, name) for name in expected} == expected
-    assert kwargs == {"progress_bar": True, "log_interval": 4}
+    assert kwargs == {"progress_bar": True, "log_interval": 4, "reset_num_timesteps": True}
 
 
 def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,7 +72,12 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     "checkpoint": AGENT | STEPPING | {"grpo_gym.update", "grpo_gym.policy"},
     "encoding": AGENT | STEPPING | {"grpo_gym.update", "grpo_gym.policy"},
     "state": AGENT | STEPPING,
+    "faults": {OURS, "torch", "numpy", "gymnasium"} | EFFECTS,
+    "vec_face": EFFECTS | FILES | AGENT | {"torch", "grpo_gym.rollout", "grpo_gym.update", "grpo_gym.policy"},
+    "export": (EFFECTS - {"io"}) | FILES | AGENT | STEPPING | EVALUATING | {"grpo_gym.update"},
+    "unfinished": AGENT | STEPPING | {"grpo_gym.update", "grpo_gym.policy"},
     "callbacks": AGENT | STEPPING | {"grpo_gym.update", "grpo_gym.policy"},
+    "tensorboard_callbacks": AGENT | STEPPING | {"grpo_gym.update", "grpo_gym.policy"},
     "evaluation": AGENT | STEPPING | {"grpo_gym.update", "grpo_gym.policy"},
     "eval_envs": AGENT | STEPPING | {"grpo_gym.update", "grpo_gym.policy"},
     "eval_player": AGENT | STEPPING | {"grpo_gym.update", "grpo_gym.policy"},
@@ -175,7 +180,7 @@ def calls_of(method: str) -> dict[str, set[str]]:
 
 def test_only_the_rollout_steps_training_slots_and_only_the_update_steps_the_optimiser() -> None:
     # slots are what is stepped; evaluation, snapshots and the command line make environments of their own
-    others = {*SLOTS, "cli", "snapshots", *(name.removeprefix("grpo_gym.") for name in EVALUATING)}
+    others = {*SLOTS, "vec_face", "cli", "snapshots", *(name.removeprefix("grpo_gym.") for name in EVALUATING)}
     callers = {module: on for module, on in calls_of("step").items() if module not in others}
     assert callers == {"rollout": {"self.env"}, "update": {"self._optimizer"}}
 
