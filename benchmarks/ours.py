@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from benchmarks import ladder
+from benchmarks import ladder, variants
 from benchmarks.learners import OnProgress, Trained
 from benchmarks.tasks import Task
 from grpo_gym import GRPO, BaseCallback
@@ -19,8 +19,10 @@ SETTINGS: dict[str, Callable[[Task], dict[str, Any]]] = {
     "recipe": lambda task: recipe(task.env_id),
     "default": lambda task: {},
     **{rung: partial(ladder.arguments, rung=rung) for rung in ladder.RUNGS},
+    **{settings: partial(variants.arguments, settings=settings) for settings in variants.SETTINGS},
 }
-"""Constructor arguments by the name of the settings: the environment's recipe, none at all, or a rung of the ladder."""
+"""Constructor arguments by the name of the settings: the environment's recipe, none at all, a rung of the ladder, or a
+member of the family."""
 
 
 class GrpoLearner:

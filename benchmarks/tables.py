@@ -164,20 +164,24 @@ def aggregate_table(by_task: Sequence[Sequence[Entry]], reference: tuple[str, st
     return "\n".join([head, "|---|--:|--:|--:|--:|", *lines])
 
 
-def ladder_table(by_task: Sequence[Sequence[Entry]], rungs: Sequence[str]) -> str:
+def ladder_table(
+    by_task: Sequence[Sequence[Entry]], rungs: Sequence[str], head: str = "rung", prefix: str = "ladder_"
+) -> str:
     """Return the Markdown table of the ladder: a row for each rung that was run, a column for each task.
 
     Args:
         by_task: the entries of each task, at least one in each, of one algorithm with the rungs as settings.
         rungs: the names of the settings, the lowest first.
+        head: what a rung is called.
+        prefix: of the names of the settings, left out.
     """
     columns = [{entry.settings: entry for entry in found} for found in by_task]
-    heads = ["rung", *(found[0].task.name for found in by_task)]
+    heads = [head, *(found[0].task.name for found in by_task)]
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "--:|" * len(by_task)]
     for rung in rungs:
         if any(rung in column for column in columns):
             cells = [_ladder_cell(column.get(rung)) for column in columns]
-            lines.append("| " + " | ".join([rung.removeprefix("ladder_"), *cells]) + " |")
+            lines.append("| " + " | ".join([rung.removeprefix(prefix), *cells]) + " |")
     return "\n".join(lines)
 
 

@@ -17,7 +17,9 @@ from grpo_gym.evaluation import evaluate_policy
 from grpo_gym.group_report import GroupReport
 from grpo_gym.progress import ProgressBarCallback
 from grpo_gym.recipes import recipe
+from grpo_gym.rewards import Episode, RewardModel, environment_reward
 from grpo_gym.schedules import LinearSchedule
+from grpo_gym.variants import variant
 
 __version__ = "0.1.0"
 
@@ -26,12 +28,16 @@ __all__ = [
     "BaseCallback",
     "CallbackList",
     "CheckpointCallback",
+    "Episode",
     "EvalCallback",
     "GroupReport",
     "LinearSchedule",
     "ProgressBarCallback",
+    "RewardModel",
     "StopTrainingOnRewardThreshold",
     "check_group_env",
+    "environment_reward",
     "evaluate_policy",
     "recipe",
+    "variant",
 ]

@@ -8,7 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SCALES = ("group", "batch", "none")
+from grpo_gym.types import Compared
+
+SCALES = ("group", "batch", "none", "group_episodes", "batch_episodes", "batch_returns")
+TRUNCATED = ("keep", "drop", "drop_bad")
 
 
 def returns_to_go(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
@@ -62,21 +65,26 @@ def generalized_advantages(
     return returns_to_go(deltas, mask, gamma * gae_lambda)
 
 
-def scale(advantages: Tensor, mask: Tensor, group_size: int, how: str) -> Tensor:
-    """Divide advantages by their standard deviation over the group or the batch.
+def scale(advantages: Tensor, mask: Tensor, group_size: int, how: str, returns: Tensor | None = None) -> Tensor:
+    """Divide advantages by a standard deviation over the group or the batch.
 
       Â ← Â / σ,  σ² = mean of Â² − (mean of Â)², over valid steps (no Bessel correction)
 
     Nothing is subtracted: an advantage keeps its sign. Where σ is 0, all Â are equal; equal *zeros* stay
     exactly 0 and anything else is divided by 1.
 
-    Group: GRPO, arXiv 2402.03300. Batch: Lite-PPO, arXiv 2508.08221. None: Dr. GRPO, arXiv 2503.20783.
+    "group" and "batch" count every step, so that long episodes count more. Of language models it is the episodes
+    that are counted: "group_episodes" (GRPO, arXiv 2402.03300) and "batch_episodes" (Magistral, arXiv 2506.10910),
+    where groups that tie do not count, take one advantage of each, its first; "batch_returns" (Lite-PPO,
+    arXiv 2508.08221) the deviation of the returns themselves, what differs between groups included. "none": Dr. GRPO,
+    arXiv 2503.20783.
 
     Args:
         advantages: `[T, N]`, zero where `mask` is False.
         mask: `[T, N]`.
         group_size: members of a group, G.
-        how: "group", "batch" or "none".
+        how: one of `SCALES`.
+        returns: of each episode, `[N]`, for "batch_returns".
 
     Returns:
         `[T, N]`.
@@ -90,6 +98,15 @@ def scale(advantages: Tensor, mask: Tensor, group_size: int, how: str) -> Tensor
         return advantages / _standard_deviation(advantages, mask, group_size=mask.shape[1])
     if how == "group":
         return advantages / _standard_deviation(advantages, mask, group_size)
+    first, members = advantages[:1], mask.shape[1]
+    if how == "group_episodes":
+        return advantages / _standard_deviation(first, mask[:1], group_size)
+    if how == "batch_episodes":
+        teaches = (first != 0).view(-1, group_size).any(dim=1).repeat_interleave(group_size)[None, :]
+        return advantages / _standard_deviation(first, teaches, members)
+    if how == "batch_returns":
+        assert returns is not None
+        return advantages / _standard_deviation(returns[None, :], mask[:1], members).to(advantages.dtype)
     raise ValueError(f"scale_rewards={how!r} is not known; choose from {', '.join(SCALES)}")
 
 
@@ -140,6 +157,47 @@ def group_spread(returns: Tensor, group_size: int) -> Tensor:
     grouped = returns.double().view(-1, group_size)
     tied = grouped.amax(dim=1) == grouped.amin(dim=1)
     return torch.where(tied, 0.0, grouped.std(dim=1, correction=0))
+
+
+def silence_narrow_groups(compared: Compared, group_size: int, min_std: float) -> Compared:
+    """Set the advantages of groups to 0 whose returns deviate by less than `min_std`: they are dropped as if tied.
+
+    Args:
+        compared: of whole episodes, unless `min_std` is 0.
+        group_size: members of a group, G.
+        min_std: in reward units; microGRPO has 3.5e-4.
+    """
+    if min_std == 0:
+        return compared
+    wide = (group_spread(compared.returns[0], group_size) >= min_std).repeat_interleave(group_size)
+    return compared._replace(advantages=torch.where(wide, compared.advantages, 0.0))
+
+
+def may_be_learned(truncated: Tensor, advantages: Tensor, how: str) -> Tensor:
+    """Tell which episodes stay in the loss: overlong filtering.
+
+    An episode that a limit cut says less about its actions than one that ended. DAPO, Yu et al. 2025
+    (arXiv 2503.14476), leaves them all out. One-sided, only those leave that would be punished: what was good before
+    the cut stays good.
+
+    Args:
+        truncated: the episode was ended by a time limit, `[N]`.
+        advantages: `[T, N]`.
+        how: "keep", "drop" or "drop_bad".
+
+    Returns:
+        `[N]`, bool.
+
+    Raises:
+        ValueError: if `how` is not one of these.
+    """
+    if how == "keep":
+        return torch.ones_like(truncated)
+    if how == "drop":
+        return ~truncated
+    if how == "drop_bad":
+        return ~truncated | (advantages.sum(dim=0) >= 0)
+    raise ValueError(f"truncated_episodes={how!r} is not known; choose from {', '.join(TRUNCATED)}")
 
 
 def groups_with_spread(advantages: Tensor, groups: Tensor) -> Tensor:

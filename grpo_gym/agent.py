@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
@@ -14,12 +16,12 @@ import numpy as np
 import torch
 
 from grpo_gym import arguments
-from grpo_gym.advantages import groups_with_spread, scale
+from grpo_gym.adapters import add_adapters, merge_adapters
+from grpo_gym.advantages import silence_narrow_groups
 from grpo_gym.baselines import BASELINES, Comparison
 from grpo_gym.callbacks import BaseCallback, CallbackList, as_callback
 from grpo_gym.checkpoint import checkpoint_path, read_checkpoint, replace_file, write_checkpoint
 from grpo_gym.collectors import MakeCrew
-from grpo_gym.episodes import select_episodes, select_groups
 from grpo_gym.export import exported
 from grpo_gym.faults import TieWatch, explain
 from grpo_gym.logger import Logger, configure, open_run
@@ -27,14 +29,18 @@ from grpo_gym.policies import find_policy, make_policy
 from grpo_gym.policy_model import PolicyModel
 from grpo_gym.prediction import Prediction
 from grpo_gym.progress import ProgressBarCallback
-from grpo_gym.reports import episode_stats, rollout_stats, update_stats
+from grpo_gym.references import Reference
+from grpo_gym.reports import episode_stats, rollout_stats, shaping_stats, update_stats
+from grpo_gym.rewards import RewardPart
 from grpo_gym.rollout import Played
 from grpo_gym.sampler import Sampler
 from grpo_gym.sampling import collect_groups, warn_of_unequal_starts
 from grpo_gym.schedules import as_schedule
+from grpo_gym.shaping import select_teaching, shape_rewards
 from grpo_gym.state import check_spaces, checkpoint_of, restore, set_parameters, stored_arguments
-from grpo_gym.types import Batch, Compared, Rollout, Schedule, Slots
+from grpo_gym.types import DEFAULT_HORIZON, Batch, Compared, Rollout, Schedule, Slots
 from grpo_gym.update import UpdateSettings, make_batch, update
+from grpo_gym.variants import takes_variant, with_preset
 from grpo_gym.vec import EnvLike
 from grpo_gym.vec_face import VecFace
 from grpo_gym.vine import make_vine
@@ -72,12 +78,14 @@ class GRPO:
             episodes that came through the same bin of states and times). Or what an episode is: "outcome" (the
             group's mean return), "leave_one_out" (the mean of the others' returns), "scalar" (the mean of all others
             of the iteration), "anchor_states" ("outcome", and for each step those of the group that saw exactly the
-            same), "vine" (states in between, by continuations from there: `vine.Vine`).
+            same), "vine" (states in between, by continuations from there: `vine.Vine`). Or all steps: "every_step",
+            "process", "time_index", see `standardised`.
         vine_states: states an iteration that are continued from, for the baseline "vine".
         vine_continuations: how often each; more: better values, more steps that are not learned from.
-        scale_rewards: divide advantages by their deviation over the "group", the "batch", or "none".
-        aggregation: how steps weigh in the loss: "step" (alike), "trajectory" (each episode alike), "constant"
-            (their sum divided by the number of episodes times `max_episode_steps`, which must be given).
+        scale_rewards: divide advantages by their deviation over the steps of the "group" or the "batch", or "none";
+            or by one over episodes, "group_episodes", "batch_episodes", "batch_returns", see `advantages.scale`.
+        aggregation: how steps weigh in the loss: "step" (alike), "trajectory" (each episode alike), "group" (each
+            group alike), "constant" (their sum divided by the number of episodes times the longest they may be).
         clip_range: how far the probability ratio may move; number or schedule.
         clip_range_high: the upper side, if it differs (DAPO's clip-higher).
         ent_coef: weight of the exact entropy bonus.
@@ -89,12 +97,30 @@ class GRPO:
         collector: who the workers are: "processes" of this machine, actors on "ray", or a function that makes a
             `workers.Crew`, as `ray_actors.RayActors(address)`.
         max_resamples: how many times an iteration may play new groups in place of those without spread.
-        skip_truncated: leave episodes that a time limit cut out of the loss: how they would have ended is not known.
-            They are still compared with (DAPO's overlong filtering, arXiv 2503.14476).
         max_episode_steps: cut episodes here, if earlier than the environment does; where it has no limit,
             None means 10,000.
         normalize_observations: keep a running normalisation inside the policy.
         target_kl: stop an update at 1.5 times this approximate KL divergence.
+        variant: a member of the family by name, such as "dr_grpo" or "dapo": the arguments that `grpo_gym.variant`
+            shows, where they are not given.
+        objective: "clipped" (PPO's), "sequence" (the same of the whole episode's ratio, as in GSPO), or
+            "clipped_weights" (no step loses its gradient, as in CISPO).
+        ratio_cap: cut the probability ratio of bad actions here (dual clip); None for no cap.
+        min_group_std: treat groups whose returns deviate by less as tied.
+        truncated_episodes: those that a time limit ended: "keep", "drop" them from the loss, or "drop_bad", only those
+            with a negative advantage. Their returns are compared all the same.
+        kl_coef: weight of the KL divergence from a reference policy; 0: there is none.
+        kl_estimator: "k1", "k2", "k3", or "exact"; see `references.loss_to_reference`.
+        kl_in: where it counts: in the "loss", or in the "reward" of each step (use "k1", see `references`).
+        reference: "initial", the policy as it is when training starts (of a loaded agent: as loaded), or the file
+            of another agent.
+        reference_update: None: the reference stays. From 1 on: it becomes the policy every so many iterations. Below
+            1: it moves so large a share of the way to the policy after each iteration.
+        reference_kl: double or halve `kl_coef` to keep the divergence near this; None leaves it.
+        reward_functions: `[(name, function, weight), ...]`: rewards computed from finished episodes, in place of the
+            environment's; see `rewards`. Each part is logged as `reward/<name>`.
+        adapter_rank: of a loaded agent: leave its network as it is, and train matrices of this rank beside its linear
+            layers; the reference "initial" is then the network without them. See `adapters`.
         stats_window_size: episodes over which `rollout/ep_rew_mean` and its like are averaged.
         tensorboard_log: folder for TensorBoard runs; None for none.
         policy_kwargs: further arguments of the policy, and `optimizer_class`, `optimizer_kwargs`.
@@ -107,6 +133,7 @@ class GRPO:
         ValueError, TypeError: at construction, for what cannot work; the message says how to mend it.
     """
 
+    @takes_variant
     def __init__(
         self,
         policy: str | type[PolicyModel] | PolicyModel,
@@ -132,10 +159,22 @@ class GRPO:
         n_workers: int = 1,
         collector: str | MakeCrew = "processes",
         max_resamples: int = 0,
-        skip_truncated: bool = False,
         max_episode_steps: int | None = None,
         normalize_observations: bool = True,
         target_kl: float | None = None,
+        variant: str | None = None,
+        objective: str = "clipped",
+        ratio_cap: float | None = None,
+        min_group_std: float = 0.0,
+        truncated_episodes: str = "keep",
+        kl_coef: float = 0.0,
+        kl_estimator: str = "k3",
+        kl_in: str = "loss",
+        reference: str | PathLike[str] = "initial",
+        reference_update: float | None = None,
+        reference_kl: float | None = None,
+        reward_functions: Sequence[RewardPart] | None = None,
+        adapter_rank: int | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | PathLike[str] | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -155,7 +194,11 @@ class GRPO:
         self.baseline, self.scale_rewards, self.aggregation = baseline, scale_rewards, aggregation
         self.vine_states, self.vine_continuations = vine_states, vine_continuations
         self.max_resamples, self.max_episode_steps = max_resamples, max_episode_steps
-        self.skip_truncated = skip_truncated
+        self.variant, self.objective, self.ratio_cap = variant, objective, ratio_cap
+        self.min_group_std, self.truncated_episodes = min_group_std, truncated_episodes
+        self.kl_coef, self.kl_estimator, self.kl_in = kl_coef, kl_estimator, kl_in
+        self.reference, self.reference_update, self.reference_kl = reference, reference_update, reference_kl
+        self.reward_functions, self.adapter_rank = reward_functions, adapter_rank
         self.normalize_observations = normalize_observations
         self.stats_window_size, self.tensorboard_log = stats_window_size, tensorboard_log
         self.policy_kwargs, self.verbose, self.seed = policy_kwargs or {}, verbose, seed
@@ -175,6 +218,9 @@ class GRPO:
         self._custom_logger = self._warned_of_starts = False
         self._latest_file = ""
         self._face: VecFace | None = None
+        self._reference: Reference | None = None
+        self._reference_state: dict[str, torch.Tensor] = {}
+        self._shaping: dict[str, list[float]] = {}
         self.n_workers, self.collector = n_workers, collector
         n_envs = n_envs or n_groups * group_size
         self.sampler = Sampler(n_groups, group_size, n_steps, n_envs, n_workers, collector, max_episode_steps)
@@ -190,6 +236,9 @@ class GRPO:
     def _setup_model(self) -> None:
         """Make the network, its optimiser and the random streams."""
         self.set_random_seed(self.seed)
+        self._make_policy()
+
+    def _make_policy(self) -> None:
         kwargs = dict(self.policy_kwargs)
         optimizer_class = kwargs.pop("optimizer_class", torch.optim.Adam)
         optimizer_kwargs = kwargs.pop("optimizer_kwargs", ADAM if optimizer_class is torch.optim.Adam else {})
@@ -198,10 +247,12 @@ class GRPO:
             policy = make_policy(
                 self.policy_class, self.observation_space, self.action_space, self.normalize_observations, kwargs
             )
+            if self.adapter_rank is not None:
+                add_adapters(policy, self.adapter_rank)
         self.policy: PolicyModel = policy.to(self.device)
         self._prediction = Prediction(self.observation_space, self.action_space)
         self.optimizer: torch.optim.Optimizer = optimizer_class(
-            self.policy.parameters(), lr=self.lr_schedule(1.0), **optimizer_kwargs
+            [p for p in self.policy.parameters() if p.requires_grad], lr=self.lr_schedule(1.0), **optimizer_kwargs
         )
 
     def set_random_seed(self, seed: int | None = None) -> None:
@@ -256,14 +307,16 @@ class GRPO:
                 rollout, compared, _ = iteration
                 collected = time.perf_counter()
                 metrics: dict[str, float] = {}
-                judged = compared.advantages[:, ~rollout.truncated] if self.skip_truncated else compared.advantages
-                teaches = bool((judged != 0).any())
-                ties.see(teaches)
-                if teaches:
-                    batch = self._make_batch(rollout, compared.advantages)
+                batch = self._make_batch(rollout, compared)
+                ties.see(batch is not None)
+                if batch is not None:
                     metrics = update(self.policy, self.optimizer, batch, settings, self._update_generator)
-                self.policy.observe(rollout.observations)
+                if self.adapter_rank is None:
+                    self.policy.observe(rollout.observations)
                 self._iterations += 1
+                if self._reference is not None:
+                    kl = self._shaping.get("train/reference_kl", [metrics.get("reference_kl", math.nan)])[-1]
+                    self._reference.follow(self.policy, self._iterations, kl)
                 self._n_updates += int(metrics.pop("n_updates", 0))
                 comparing = self._seconds_comparing
                 seconds = (collected - started - comparing, comparing, time.perf_counter() - collected)
@@ -298,8 +351,20 @@ class GRPO:
         if progress_bar:
             hooks = CallbackList([hooks, ProgressBarCallback()])
         hooks.init_callback(self)
+        if self.kl_coef > 0 and self._reference is None:
+            self._reference = self._make_reference()
         self.sampler.resume()
         return hooks
+
+    def _make_reference(self) -> Reference:
+        """Make the reference policy: of this one as it is now, of another's file, or as a checkpoint had it."""
+        initial, update = self.reference == "initial", self.reference_update
+        policy = self.policy if initial else GRPO.load(self.reference, device=self.device).policy
+        shares_base = self.adapter_rank is not None and initial and update is None
+        reference = Reference(policy, self.kl_coef, self.kl_estimator, update, self.reference_kl, shares_base)
+        reference.load_state(self._reference_state)
+        reference.check_fits(self.policy)
+        return reference
 
     def _update_progress(self) -> None:
         self._current_progress_remaining = max(0.0, 1.0 - self.num_timesteps / self._total_timesteps)
@@ -317,24 +382,31 @@ class GRPO:
             ent_coef=self.ent_coef,
             max_grad_norm=self.max_grad_norm,
             target_kl=self.target_kl,
+            objective=self.objective,
+            ratio_cap=self.ratio_cap,
+            kl_coef=0.0 if self._reference is None else self._reference.kl_coef,
+            kl_estimator=self.kl_estimator,
         )
 
     def _compare(self, rollout: Rollout) -> Compared:
         started = time.perf_counter()
         comparison = Comparison(self.gamma, self.gae_lambda, self.policy.flatten)
         compared = self._baseline(rollout, comparison)
+        compared = silence_narrow_groups(compared, self.group_size, self.min_group_std)
         self._seconds_comparing += time.perf_counter() - started
         return compared
 
-    def _make_batch(self, rollout: Rollout, advantages: torch.Tensor) -> Batch:
-        """Scale the advantages, and leave out groups that teach nothing."""
-        advantages = scale(advantages, rollout.mask, self.group_size, self.scale_rewards)
-        kept = groups_with_spread(advantages, rollout.groups)
-        teaching, advantages = select_groups(rollout, kept), advantages[:, kept[rollout.groups]]
-        if self.skip_truncated:
-            ended = ~teaching.truncated
-            teaching, advantages = select_episodes(teaching, ended), advantages[:, ended]
-        return make_batch(self.policy, teaching, advantages, self.aggregation, self.max_episode_steps)
+    def _make_batch(self, rollout: Rollout, compared: Compared) -> Batch | None:
+        """Flatten what teaches something; None if nothing does."""
+        teaching = select_teaching(rollout, compared, self.scale_rewards, self.truncated_episodes)
+        if teaching is None:
+            return None
+        assert self.env is not None
+        horizon = self.max_episode_steps or self.env.time_limit or DEFAULT_HORIZON
+        batch = make_batch(self.policy, *teaching, self.aggregation, horizon, self.objective == "sequence")
+        if self._reference is None or self.kl_in == "reward":
+            return batch
+        return replace(batch, reference=self._reference.look_at(teaching[0]))
 
     def _collect(self, hooks: BaseCallback) -> tuple[Rollout, Compared, float] | None:
         """Play an iteration: its trajectories, what the baseline makes of them, the share of groups that tied.
@@ -352,14 +424,18 @@ class GRPO:
             hooks.update_locals(played.as_locals(self.observation_space, self.action_space))
             return hooks.on_step()
 
-        actor = self.policy.actor()
+        policy = self.policy if self.adapter_rank is None else merge_adapters(self.policy)
+        actor = policy.actor()
 
         def play(n_groups: int) -> Rollout | None:
-            return self.sampler.play(actor, n_groups, self._plan_rng, on_step)
+            rollout = self.sampler.play(actor, n_groups, self._plan_rng, on_step)
+            penalty = self._reference if self.kl_in == "reward" else None
+            return rollout and shape_rewards(rollout, policy, self.reward_functions, penalty, self._shaping)
 
         assert self.env is not None
         hooks.on_rollout_start()
         self._seconds_comparing = 0.0
+        self._shaping = {}
         iteration = collect_groups(play, self.n_groups, self._compare, self.max_resamples)
         if iteration is not None and self.baseline == "vine":
             rollout, compared, tied = iteration
@@ -385,6 +461,7 @@ class GRPO:
             **rollout_stats(*iteration),
             **episode_stats(self.ep_info_buffer, self.ep_success_buffer),
             **update_stats(metrics, settings, log_std),
+            **shaping_stats(self._shaping),
         }
         for key, value in stats.items():
             self.logger.record(key, value)
@@ -568,11 +645,18 @@ class GRPO:
         checkpoint = read_checkpoint(path, custom_objects=custom_objects)
         if print_system_info:
             print(checkpoint.system_info)
-        given = {**(custom_objects or {}), **kwargs}
+        given = {**(custom_objects or {}), **with_preset(kwargs)}
         stored = stored_arguments(checkpoint, given, path)
         agent = cls(env=env, device=device, _init_setup_model=False, **stored)
-        restore(agent, checkpoint, path, new_seed="seed" in given)
+        restore(agent, checkpoint, path, given)
         return agent
+
+    def merge_adapters(self) -> None:
+        """Add what the adapters learned into the network, which then is of its old size, with an optimiser anew."""
+        merged = merge_adapters(self.policy).state_dict()
+        self.adapter_rank, self._reference, self._reference_state = None, None, {}
+        self._make_policy()
+        self.policy.load_state_dict(merged)
 
 
 ARGUMENTS = tuple(name for name in inspect.signature(GRPO.__init__).parameters if name not in ("self", "unknown"))

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
-from grpo_gym.advantages import SCALES
-from grpo_gym.baselines import BASELINES, BOOTSTRAPPING
-from grpo_gym.losses import AGGREGATIONS
+from grpo_gym.advantages import SCALES, TRUNCATED
+from grpo_gym.baselines import BASELINES, BOOTSTRAPPING, OF_EPISODES
+from grpo_gym.losses import AGGREGATIONS, OBJECTIVES
+from grpo_gym.references import ESTIMATORS, PLACES
+from grpo_gym.rewards import check_reward_functions
 
 NOT_HERE = {
     "vf_coef": "there is no value network, so no value loss to weigh",
@@ -48,12 +50,39 @@ def check(values: Mapping[str, Any]) -> None:
     one_of("baseline", values["baseline"], BASELINES)
     one_of("scale_rewards", values["scale_rewards"], SCALES)
     one_of("aggregation", values["aggregation"], AGGREGATIONS)
-    if values["aggregation"] == "constant" and values["max_episode_steps"] is None:
-        raise ValueError("aggregation='constant' divides by a fixed length: set max_episode_steps")
-    if not isinstance(values["skip_truncated"], bool):
-        raise ValueError(f"skip_truncated={values['skip_truncated']!r} must be True or False")
+    _check_family(values)
     if values["n_steps"] is not None:
         _check_segments(values)
+
+
+def _check_family(values: Mapping[str, Any]) -> None:
+    """Check what tells the members of the family apart."""
+    one_of("objective", values["objective"], OBJECTIVES)
+    one_of("truncated_episodes", values["truncated_episodes"], TRUNCATED)
+    one_of("kl_estimator", values["kl_estimator"], ESTIMATORS)
+    one_of("kl_in", values["kl_in"], PLACES)
+    number("min_group_std", values["min_group_std"])
+    number("kl_coef", values["kl_coef"])
+    for name in ("ratio_cap", "reference_update", "reference_kl"):
+        if values[name] is not None:
+            number(name, values[name], above=True)
+    if values["adapter_rank"] is not None:
+        whole("adapter_rank", values["adapter_rank"], 1)
+    if values["reward_functions"] is not None:
+        check_reward_functions(values["reward_functions"])
+    if values["scale_rewards"] in ("group_episodes", "batch_episodes") and values["baseline"] not in OF_EPISODES:
+        raise ValueError(
+            f"scale_rewards={values['scale_rewards']!r} takes one advantage of each episode, but "
+            f"baseline={values['baseline']!r} gives each step its own; expected {', '.join(sorted(OF_EPISODES))}, or "
+            "scale_rewards='batch'"
+        )
+    if values["ratio_cap"] is not None and values["objective"] == "clipped_weights":
+        raise ValueError("ratio_cap is for what is clipped by a minimum; objective='clipped_weights' has its own limit")
+    update = values["reference_update"]
+    if update is not None and update >= 1 and update != int(update):
+        raise ValueError(f"reference_update={update} must be whole iterations from 1 on, or a share below 1")
+    if values["kl_coef"] == 0 and (update is not None or values["reference_kl"] is not None):
+        raise ValueError("kl_coef=0: there is no reference to update or to keep near; set kl_coef above 0")
 
 
 def _check_segments(values: Mapping[str, Any]) -> None:
@@ -64,8 +93,14 @@ def _check_segments(values: Mapping[str, Any]) -> None:
             f"{given}, and baseline={values['baseline']!r} cannot tell what comes after; expected "
             f"{' or '.join(sorted(BOOTSTRAPPING))}, or n_steps=None for whole episodes"
         )
-    whole_episodes: dict[str, tuple[Any, ...]] = {"scale_rewards": ("batch", "none"), "aggregation": ("step",)}
-    whole_episodes |= {"max_resamples": (0,), "skip_truncated": (False,)}
+    whole_episodes: dict[str, tuple[Any, ...]] = {
+        "scale_rewards": ("batch", "none"),
+        "aggregation": ("step",),
+        "max_resamples": (0,),
+        "min_group_std": (0,),
+        "objective": ("clipped", "clipped_weights"),
+        "reward_functions": (None,),
+    }
     for name, expected in whole_episodes.items():
         if values[name] not in expected:
             wanted = " or ".join(map(repr, expected))

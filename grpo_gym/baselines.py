@@ -16,6 +16,7 @@ from torch import Tensor
 from grpo_gym.advantages import no_spread, returns_to_go
 from grpo_gym.anchors import anchor_states, bins
 from grpo_gym.soft_groups import soft_groups
+from grpo_gym.standardised import every_step, process_supervision, time_index
 from grpo_gym.types import Compared, FeatureMap, Rollout
 
 
@@ -219,10 +220,16 @@ BASELINES: dict[str, Baseline] = {
     "batch": _of_steps(lambda g, r: live_peers(g, r.mask, len(r.groups))),
     "live_peers": _of_steps(lambda g, r: live_peers(g, r.mask, r.group_size)),
     "shrunk": _of_steps(lambda g, r: shrunk_peers(g, r.mask, r.group_size)),
+    "every_step": _of_steps(every_step),
+    "process": lambda r, c: process_supervision(r.rewards, r.mask, r.group_size, c.gamma),
+    "time_index": lambda r, c: time_index(returns_to_go(r.rewards, r.mask, c.gamma), r.mask),
     "soft_groups": lambda r, c: soft_groups(r, c.gamma, c.gae_lambda, c.flatten),
 }
 """Baselines by the name that `GRPO(baseline=...)` takes. "scalar" is `leave_one_out` of one group: all episodes.
 "vine" is what `vine.Vine` begins with."""
+
+OF_EPISODES = frozenset({"outcome", "leave_one_out", "scalar"})
+"""Those that give all steps of an episode the same advantage."""
 
 BOOTSTRAPPING = frozenset({"soft_groups"})
 """Those that estimate what comes after a trajectory's end, and so can do without whole episodes."""

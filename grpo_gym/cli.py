@@ -27,12 +27,13 @@ from grpo_gym.logger import latest_run_folder, new_run_folder
 from grpo_gym.recipes import RECIPES, find
 from grpo_gym.state import checkpoint_of, stored_arguments
 from grpo_gym.unfinished import Keeper, newest
+from grpo_gym.variants import VARIANTS
 from grpo_gym.vec import find_spec
 
 tyro = need("tyro", "cli", "the command line")
 docstring_parser = need("docstring_parser", "cli", "the command line")
 
-HIDDEN = ("env", "_init_setup_model")
+HIDDEN = ("env", "reward_functions", "_init_setup_model")
 """Arguments of `GRPO` that are no options of `train`."""
 
 DEFAULTS: dict[str, Any] = {
@@ -156,6 +157,13 @@ def recipes() -> None:
         print(f"{env_id}  ({recipe.total_timesteps:,} steps)\n    {settings}")
 
 
+def _variant_in(words: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments of the variant that is asked for: defaults, as the recipe's are."""
+    asked = re.search(r"--variant[= ](\S+)", " ".join(words))
+    found = VARIANTS.get(asked[1], {}) if asked else {}
+    return {name: value for name, value in found.items() if name != "policy_kwargs"}  # joined by the agent
+
+
 def _train_command(words: list[str], env_id: str, start: Path | None = None) -> Callable[..., None]:
     """Make the `train` command, its options' defaults those of the environment's recipe, or of the agent to resume.
 
@@ -165,7 +173,7 @@ def _train_command(words: list[str], env_id: str, start: Path | None = None) -> 
         start: the agent's file; None to begin anew.
     """
     recipe = find(env_id)
-    defaults: dict[str, Any] = dict(recipe.arguments) if recipe else {}
+    defaults: dict[str, Any] = {**(recipe.arguments if recipe else {}), **_variant_in(words)}
     wanted, done, ordinary = recipe.total_timesteps if recipe else 100_000, 0, "GRPO's defaults"
     if start is not None:
         stored = read_checkpoint(start)

@@ -93,6 +93,10 @@ class Categorical:
         """Return the exact `KL(self‖other) = Σ π (log π − log π')`: `[M]`."""
         return (self.log_probs.exp() * (self.log_probs - other.log_probs)).sum(dim=-1)
 
+    def __getitem__(self, rows: Tensor) -> Categorical:
+        """Return the distributions of these rows."""
+        return Categorical(self.log_probs[rows])
+
 
 class DiagonalGaussian:
     """Independent normal distributions, one for each of d action dimensions.
@@ -129,6 +133,10 @@ class DiagonalGaussian:
         ratio = (2 * (self.log_std - other.log_std)).exp()
         distance = ((self.mean - other.mean) * torch.exp(-other.log_std)).square()
         return (other.log_std - self.log_std + 0.5 * (ratio + distance - 1.0)).sum(dim=-1)
+
+    def __getitem__(self, rows: Tensor) -> DiagonalGaussian:
+        """Return the distributions of these rows."""
+        return type(self)(self.mean[rows], self.log_std[rows])
 
 
 class SquashedGaussian(DiagonalGaussian):

@@ -25,14 +25,20 @@ def layers_of(env: Any) -> Iterator[Any]:
         yield from layers_of(env.envs[0])
 
 
-def has_time_limit(env: Any) -> bool:
-    """Tell whether an environment, or its spec, says after how many steps an episode is cut."""
+def time_limit(env: Any) -> int | None:
+    """Return the steps after which an environment, or its spec, says that an episode is cut; None if none does."""
+    limits = []
     for layer in layers_of(env):
         # A wrapper's spec is its environment's, copied at every look.
         spec = None if isinstance(layer, gym.Wrapper | VectorWrapper) else getattr(layer, "spec", None)
-        if isinstance(layer, wrappers.TimeLimit) or getattr(spec, "max_episode_steps", None) is not None:
-            return True
-    return False
+        limits.append(layer._max_episode_steps if isinstance(layer, wrappers.TimeLimit) else None)
+        limits.append(getattr(spec, "max_episode_steps", None))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def has_time_limit(env: Any) -> bool:
+    """Tell whether an environment, or its spec, says after how many steps an episode is cut."""
+    return time_limit(env) is not None
 
 
 def is_true_end(info: Info, monitored: bool) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import wrappers
 
 from grpo_gym.action_code import ActionCode
-from grpo_gym.env_layers import has_time_limit
+from grpo_gym.env_layers import has_time_limit, time_limit
 from grpo_gym.faults import explain
 from grpo_gym.layout import Layout
 from grpo_gym.types import Array, BoolArray, IntArray, Step
@@ -40,6 +40,7 @@ class EnvSlots:
         self.num_envs = n_slots
         self.observation_space, self.action_space = first.observation_space, first.action_space
         self.has_time_limit = has_time_limit(first)
+        self.time_limit = time_limit(first)
         self.name = first.spec.id if first.spec else type(first.unwrapped).__name__
         bare = [peeled(env) for env in self.envs]
         self._bare = [env for env, _ in bare]

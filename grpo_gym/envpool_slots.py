@@ -48,6 +48,7 @@ class EnvPoolSlots:
         self.observation_space, self.action_space = probe.observation_space, probe.action_space
         self._layout = Layout(self.observation_space)
         self.has_time_limit = config.max_episode_steps < NO_LIMIT
+        self.time_limit = config.max_episode_steps if self.has_time_limit else None
         self._pools: dict[int, Any] = {}
         self._n_made = 0
         self._pool_of = np.full(n_slots, -1)

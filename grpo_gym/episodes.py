@@ -144,14 +144,11 @@ def select_groups(rollout: Rollout, kept: torch.Tensor) -> Rollout:
         rollout: of P groups.
         kept: True for the groups to keep, `[P]`, at least one.
     """
-    if bool(kept.all()):
-        return rollout
-    rollout = select_episodes(rollout, kept[rollout.groups])
-    return replace(rollout, groups=(kept.cumsum(0) - 1)[rollout.groups], seeds=rollout.seeds[kept.numpy()])
+    return select_episodes(rollout, kept[rollout.groups])
 
 
 def select_episodes(rollout: Rollout, episodes: torch.Tensor) -> Rollout:
-    """Keep some of the trajectories; groups keep their numbers, and may lose members.
+    """Keep some of the trajectories, and the groups that have any left.
 
     Args:
         rollout: of N trajectories.
@@ -159,6 +156,7 @@ def select_episodes(rollout: Rollout, episodes: torch.Tensor) -> Rollout:
     """
     if bool(episodes.all()):
         return rollout
+    kept = torch.zeros(len(rollout.seeds), dtype=torch.bool).index_fill_(0, rollout.groups[episodes], True)
     rows = rollout.flat(episodes[None, :].expand(rollout.mask.shape))
     return replace(
         rollout,
@@ -172,6 +170,7 @@ def select_episodes(rollout: Rollout, episodes: torch.Tensor) -> Rollout:
         truncated=rollout.truncated[episodes],
         final_observations=rollout.final_observations[episodes],
         starts=rollout.starts[episodes],
-        groups=rollout.groups[episodes],
+        groups=(kept.cumsum(0) - 1)[rollout.groups[episodes]],
         members=rollout.members[episodes],
+        seeds=rollout.seeds[kept.numpy()],
     )

@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-AGGREGATIONS = ("step", "trajectory", "constant")
+AGGREGATIONS = ("step", "trajectory", "group", "constant")
+OBJECTIVES = ("clipped", "sequence", "clipped_weights")
 
 
 def clipped_surrogate(ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float) -> Tensor:
@@ -30,6 +31,68 @@ def clipped_surrogate(ratio: Tensor, advantages: Tensor, clip_low: float, clip_h
     """
     clipped = ratio.clamp(1.0 - clip_low, 1.0 + clip_high)
     return torch.minimum(ratio * advantages, clipped * advantages)
+
+
+def capped_surrogate(ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float, ratio_cap: float) -> Tensor:
+    """The clipped surrogate with the last open side closed: a bad action that became likely costs only so much.
+
+      min(min(ρ, cap)·Â, clip(ρ, 1 − low, 1 + high)·Â)
+
+    Without the cap, Â < 0 and a large ρ make a gradient without bound. Dual clip, Ye et al. 2020 (arXiv 1912.09729),
+    where it reads max(min(ρÂ, clip(ρ)Â), cap·Â) for Â < 0; two-sided clip, INTELLECT-2 (arXiv 2505.07291).
+
+    Args:
+        ratio: `[M]`.
+        advantages: `[M]`.
+        clip_low: see `clipped_surrogate`.
+        clip_high: see there too.
+        ratio_cap: above 1 + `clip_high`.
+
+    Returns:
+        `[M]`, to be maximised.
+    """
+    clipped = ratio.clamp(1.0 - clip_low, 1.0 + clip_high)
+    return torch.minimum(ratio.clamp(max=ratio_cap) * advantages, clipped * advantages)
+
+
+def clipped_weights(log_probs: Tensor, ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float) -> Tensor:
+    """The policy gradient with clipped importance weights: no step loses its gradient.
+
+      stopgrad(clip(ρ, 1 − low, 1 + high))·Â·log π
+
+    CISPO, MiniMax-M1 2025 (arXiv 2506.13585).
+
+    Args:
+        log_probs: log π_θ(a|s), with gradient, `[M]`.
+        ratio: `[M]`.
+        advantages: `[M]`.
+        clip_low: see `clipped_surrogate`; 1 for no lower limit.
+        clip_high: see there too.
+
+    Returns:
+        `[M]`, to be maximised.
+    """
+    return ratio.detach().clamp(1.0 - clip_low, 1.0 + clip_high) * advantages * log_probs
+
+
+def sequence_log_ratio(log_ratio: Tensor, trajectories: Tensor) -> Tensor:
+    """Give every step the mean log-ratio of its trajectory: the ratio of the whole sequence, length-normalised.
+
+      sᵢ = (π_θ(τᵢ) / π_old(τᵢ))^(1/|τᵢ|) = exp(mean over t of log ρᵢ,ₜ)
+
+    GSPO, Zheng et al. 2025 (arXiv 2507.18071).
+
+    Args:
+        log_ratio: log ρ of whole trajectories, `[M]`.
+        trajectories: to which each step belongs, `[M]`.
+
+    Returns:
+        log s, `[M]`.
+    """
+    _, place, counts = torch.unique(trajectories, return_inverse=True, return_counts=True)
+    sums = log_ratio.new_zeros(len(counts)).index_add(0, place, log_ratio)
+    means: Tensor = sums / counts
+    return means[place]
 
 
 def kl_k1(log_prob: Tensor, other_log_prob: Tensor) -> Tensor:
@@ -59,23 +122,25 @@ def kl_k3(log_prob: Tensor, other_log_prob: Tensor) -> Tensor:
     return difference.exp() - difference - 1.0
 
 
-def aggregation_weights(mask: Tensor, how: str, horizon: int | None = None) -> Tensor:
+def aggregation_weights(mask: Tensor, how: str, horizon: int | None = None, groups: Tensor | None = None) -> Tensor:
     """The share of each step in the loss, so that the loss is a plain mean of `weight · term`.
 
       step:        every step alike,          L = Σ_steps / M                      (DAPO, arXiv 2503.14476)
       trajectory:  every episode alike,       L = mean over episodes of their mean (GRPO, arXiv 2402.03300)
+      group:       every group alike,         L = mean over groups of the mean over their steps (microGRPO)
       constant:    divided by a fixed length, L = Σ_steps / (N · horizon)          (Dr. GRPO, arXiv 2503.20783)
 
     Groups without spread are taken out before this, so they count neither above nor below the line.
 
     Args:
         mask: True where a step was taken, `[T, N]`.
-        how: "step", "trajectory" or "constant".
+        how: one of `AGGREGATIONS`.
         horizon: the fixed length of "constant", in steps; T when None.
+        groups: for "group", to which each episode belongs, `[N]`, in 0…P−1.
 
     Returns:
-        `[T, N]`, zero where no step was taken. Its mean over the M steps is 1 for "step" and
-        "trajectory", and mean length / horizon for "constant".
+        `[T, N]`, zero where no step was taken. Its mean over the M steps is mean length / horizon for "constant",
+        1 for the others.
 
     Raises:
         ValueError: if `how` is not one of these.
@@ -86,6 +151,9 @@ def aggregation_weights(mask: Tensor, how: str, horizon: int | None = None) -> T
         weights = torch.ones(())
     elif how == "trajectory":
         weights = n_steps / (n_episodes * lengths)
+    elif how == "group" and groups is not None:
+        steps_of_groups = groups.bincount(weights=lengths).float()
+        weights = (n_steps / (len(steps_of_groups) * steps_of_groups))[groups]
     elif how == "constant":
         weights = n_steps / (n_episodes * (horizon or len(mask)))
     else:
@@ -102,10 +170,18 @@ def grpo_loss(
     clip_low: float,
     clip_high: float,
     ent_coef: float = 0.0,
+    objective: str = "clipped",
+    ratio_cap: float | None = None,
+    trajectories: Tensor | None = None,
+    kl: Tensor | None = None,
+    kl_coef: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of one minibatch, and what it is made of.
 
-      L = −mean(w · clipped(ρ, Â)) − ent_coef · mean(w · H(π))
+      L = −mean(w · J(ρ, Â)) − ent_coef · mean(w · H(π)) + kl_coef · mean(w · KL)
+
+    J is `clipped_surrogate`, `capped_surrogate` if there is a `ratio_cap`, the same of `sequence_log_ratio` for
+    "sequence", or `clipped_weights`.
 
     The entropy is the distribution's own, with its gradient; the mean of −log π(a) over sampled actions
     would have none.
@@ -119,18 +195,33 @@ def grpo_loss(
         clip_low: see `clipped_surrogate`.
         clip_high: see `clipped_surrogate`.
         ent_coef: weight of the entropy bonus, ≥ 0.
+        objective: one of `OBJECTIVES`.
+        ratio_cap: see `capped_surrogate`; None for none.
+        trajectories: for "sequence", to which trajectory each row belongs, `[M]`; all rows of each.
+        kl: estimates of KL(π_θ‖π_ref), with gradient, `[M]`; None without a reference.
+        kl_coef: weight of their mean, ≥ 0.
 
     Returns:
         The loss, a scalar with gradient, and detached 0-d tensors: `loss`, `policy_gradient_loss`,
         `entropy_loss` = −mean H, `approx_kl` = mean k3, `clip_fraction_low` = share of ρ < 1 − low,
-        `clip_fraction_high` = share of ρ > 1 + high, `clip_fraction` = their sum.
+        `clip_fraction_high` = share of ρ > 1 + high, `clip_fraction` = their sum; with a reference
+        `reference_kl` = mean KL.
     """
     log_ratio = log_probs - old_log_probs
-    ratio = log_ratio.exp()
-    policy_gradient_loss = -(weights * clipped_surrogate(ratio, advantages, clip_low, clip_high)).mean()
+    step_ratio = log_ratio.exp()
+    ratio = step_ratio if trajectories is None else sequence_log_ratio(log_ratio, trajectories).exp()
+    if objective == "clipped_weights":
+        gain = clipped_weights(log_probs, ratio, advantages, clip_low, clip_high)
+    elif ratio_cap is not None:
+        gain = capped_surrogate(ratio, advantages, clip_low, clip_high, ratio_cap)
+    else:
+        gain = clipped_surrogate(ratio, advantages, clip_low, clip_high)
+    policy_gradient_loss = -(weights * gain).mean()
     loss = policy_gradient_loss
     if ent_coef != 0.0:
         loss = loss - ent_coef * (weights * entropy).mean()
+    if kl is not None and kl_coef != 0.0:
+        loss = loss + kl_coef * (weights * kl).mean()
     with torch.no_grad():
         low = (ratio < 1.0 - clip_low).float().mean()
         high = (ratio > 1.0 + clip_high).float().mean()
@@ -138,9 +229,11 @@ def grpo_loss(
             "loss": loss.detach(),
             "policy_gradient_loss": policy_gradient_loss.detach(),
             "entropy_loss": -entropy.detach().mean(),
-            "approx_kl": (ratio - 1.0 - log_ratio).mean(),
+            "approx_kl": (step_ratio - 1.0 - log_ratio).mean(),
             "clip_fraction": low + high,
             "clip_fraction_low": low,
             "clip_fraction_high": high,
         }
+        if kl is not None:
+            metrics["reference_kl"] = kl.detach().mean()
     return loss, metrics

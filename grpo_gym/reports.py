@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,11 +50,18 @@ def episode_stats(episodes: Iterable[dict[str, Any]], successes: Iterable[float]
     return stats
 
 
+def shaping_stats(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Average what was noted when rewards were composed: a number an episode, or one a rollout."""
+    return {key: sum(noted) / len(noted) for key, noted in values.items()}
+
+
 def update_stats(metrics: dict[str, float], settings: UpdateSettings, log_std: torch.Tensor | None) -> dict[str, float]:
     """Name the metrics of an update, which are means over all its minibatches; none without an update."""
     stats = {f"train/{name}": value for name, value in metrics.items()}
     stats["train/learning_rate"] = settings.learning_rate
     stats["train/clip_range"] = settings.clip_low
+    if settings.kl_coef > 0:
+        stats["train/kl_coef"] = settings.kl_coef
     if settings.clip_high != settings.clip_low:
         stats["train/clip_range_high"] = settings.clip_high
     if log_std is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -69,8 +69,23 @@ def checkpoint_of(agent: GRPO, arguments: Iterable[str], exclude: Iterable[str])
         data=data,
         policy=agent.policy.state_dict(),
         optimizer=agent.optimizer.state_dict(),
-        streams={"update": agent._update_generator.get_state(), **_in_play_tensors(agent)},
+        streams={"update": agent._update_generator.get_state(), **_in_play_tensors(agent), **_reference_tensors(agent)},
     )
+
+
+def _reference_tensors(agent: GRPO) -> dict[str, torch.Tensor]:
+    """The reference policy, as it is or as it was read, as tensors by name."""
+    state = agent._reference_state if agent._reference is None else agent._reference.state()
+    return {f"reference.{name}": tensor for name, tensor in state.items()}
+
+
+def _stored_reference(streams: Mapping[str, torch.Tensor], given: Collection[str]) -> dict[str, torch.Tensor]:
+    """What is left of the stored reference where some arguments are `given` anew."""
+    state = {name.removeprefix("reference."): x for name, x in streams.items() if name.startswith("reference.")}
+    if "kl_coef" in given:
+        state.pop("kl_coef", None)
+    renewed = {"reference", "adapter_rank"} & set(given)
+    return {name: x for name, x in state.items() if name == "kl_coef" or not renewed}
 
 
 def _in_play_tensors(agent: GRPO) -> dict[str, torch.Tensor]:
@@ -118,10 +133,11 @@ def stored_arguments(checkpoint: Checkpoint, given: Mapping[str, Any], path: obj
     return decoded
 
 
-def restore(agent: GRPO, checkpoint: Checkpoint, path: object, new_seed: bool = False) -> None:
+def restore(agent: GRPO, checkpoint: Checkpoint, path: object, given: Collection[str] = ()) -> None:
     """Bring a newly made agent, without a network yet, to where the stored one stood.
 
-    With `new_seed`, its random streams stay as its own seed started them.
+    Of the arguments that are `given` anew, a seed leaves the random streams as it started them, and an adapter's rank
+    the adapters and their optimiser: only the network they stand beside is stored.
 
     Raises:
         ValueError: if the agent's environment has other spaces, or the weights do not fit.
@@ -131,14 +147,13 @@ def restore(agent: GRPO, checkpoint: Checkpoint, path: object, new_seed: bool = 
     if agent.env is not None:
         check_spaces(agent.env, agent.observation_space, agent.action_space, f"the agent of {path} was trained with")
     agent._setup_model()
-    set_parameters(
-        agent.policy, agent.optimizer, {"policy": checkpoint.policy, "policy.optimizer": checkpoint.optimizer}
-    )
+    _restore_network(agent, checkpoint, path)
+    agent._reference_state = _stored_reference(checkpoint.streams, given)
     for name in COUNTERS:
         setattr(agent, name, checkpoint.data["counters"][name])
     agent.ep_info_buffer.extend(decode_value(checkpoint.data["episodes"], "episodes"))
     agent.ep_success_buffer.extend(decode_value(checkpoint.data["successes"], "successes"))
-    if new_seed:
+    if "seed" in given:
         return
     agent._plan_rng.bit_generator.state = checkpoint.data["generators"]["plan"]
     agent._predict_rng.bit_generator.state = checkpoint.data["generators"]["predict"]
@@ -146,6 +161,22 @@ def restore(agent: GRPO, checkpoint: Checkpoint, path: object, new_seed: bool = 
     if queue is not None:
         agent.sampler.restore(queue["key"], queue["n_begun"], _stored_in_play(checkpoint.streams))
     agent._update_generator.set_state(checkpoint.streams["update"].to(torch.uint8).cpu())
+
+
+def _restore_network(agent: GRPO, checkpoint: Checkpoint, path: object) -> None:
+    """Load weights and optimiser; into an agent with adapters also what was stored without."""
+    stored_rank = checkpoint.data["arguments"].get("adapter_rank")
+    if stored_rank is None and agent.adapter_rank is not None:
+        agent.policy.load_state_dict(checkpoint.policy, strict=False)
+        return
+    if stored_rank != agent.adapter_rank:
+        raise ValueError(
+            f"{path} has adapters of rank {stored_rank}, adapter_rank={agent.adapter_rank} was given: load it as it "
+            "is, call merge_adapters() and save it"
+        )
+    set_parameters(
+        agent.policy, agent.optimizer, {"policy": checkpoint.policy, "policy.optimizer": checkpoint.optimizer}
+    )
 
 
 def check_spaces(env: Slots, observation_space: Any, action_space: Any, belongs: str) -> None:

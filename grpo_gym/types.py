@@ -45,6 +45,14 @@ class Predictor(Protocol):
         ...
 
 
+class Rows(Protocol):
+    """Something with M rows: a tensor, or a batch of distributions."""
+
+    def __getitem__(self, rows: Tensor) -> Any:
+        """Return these rows."""
+        ...
+
+
 class Logger(Protocol):
     """What the modules ask of a logger; `grpo_gym.logger.Logger` and stable-baselines3's both do."""
 
@@ -118,6 +126,7 @@ class Slots(Protocol):
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]
     has_time_limit: bool
+    time_limit: int | None
     name: str
 
     def start(self, slots: IntArray, seeds: IntArray) -> tuple[Array, BoolArray | None]:
@@ -229,6 +238,8 @@ class Batch:
         advantages: `[M]`.
         weights: share of each step in the loss, `[M]`, mean 1; this alone is the aggregation.
         action_masks: `[M, n_actions]` or None.
+        trajectories: where the loss looks at whole ones, to which each row belongs, `[M]`; else None.
+        reference: what the reference policy says of each row, see `references.Reference.look_at`; None without one.
     """
 
     observations: Tensor
@@ -237,6 +248,8 @@ class Batch:
     advantages: Tensor
     weights: Tensor
     action_masks: Tensor | None = None
+    trajectories: Tensor | None = None
+    reference: Rows | None = None
 
     def __len__(self) -> int:
         return int(self.old_log_probs.shape[0])
@@ -250,4 +263,6 @@ class Batch:
             self.advantages[index],
             self.weights[index],
             None if self.action_masks is None else self.action_masks[index],
+            None if self.trajectories is None else self.trajectories[index],
+            None if self.reference is None else self.reference[index],
         )

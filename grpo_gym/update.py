@@ -13,6 +13,7 @@ from grpo_gym.gradient_noise import GradientNoise
 from grpo_gym.losses import aggregation_weights, grpo_loss
 from grpo_gym.mlp_learner import MlpLearner, knows
 from grpo_gym.policy_model import PolicyModel
+from grpo_gym.references import loss_to_reference
 from grpo_gym.types import Batch, Rollout
 
 
@@ -29,6 +30,10 @@ class UpdateSettings:
         ent_coef: weight of the entropy bonus.
         max_grad_norm: gradients are scaled down to this norm.
         target_kl: stop before the step at which `approx_kl` exceeds 1.5 times this; None for never.
+        objective: see `losses.grpo_loss`.
+        ratio_cap: see there too.
+        kl_coef: weight of the KL divergence from the reference.
+        kl_estimator: see `references.divergence`.
     """
 
     learning_rate: float
@@ -39,10 +44,19 @@ class UpdateSettings:
     ent_coef: float
     max_grad_norm: float
     target_kl: float | None = None
+    objective: str = "clipped"
+    ratio_cap: float | None = None
+    kl_coef: float = 0.0
+    kl_estimator: str = "k3"
 
 
 def make_batch(
-    policy: PolicyModel, rollout: Rollout, advantages: Tensor, aggregation: str, horizon: int | None = None
+    policy: PolicyModel,
+    rollout: Rollout,
+    advantages: Tensor,
+    aggregation: str,
+    horizon: int | None = None,
+    whole_trajectories: bool = False,
 ) -> Batch:
     """Flatten a rollout into what the update sees, on the policy's device.
 
@@ -52,9 +66,11 @@ def make_batch(
         advantages: `[T, N]`.
         aggregation: see `losses.aggregation_weights`.
         horizon: see there too.
+        whole_trajectories: the loss looks at whole trajectories: minibatches shall not take them apart.
     """
-    weights = aggregation_weights(rollout.mask, aggregation, horizon)
+    weights = aggregation_weights(rollout.mask, aggregation, horizon, rollout.groups)
     masks, device = rollout.action_masks, policy.device
+    trajectories = torch.arange(len(rollout.lengths)).repeat_interleave(rollout.lengths)
     with torch.no_grad():
         observations = policy.preprocess(rollout.observations.to(device))
     return Batch(
@@ -64,6 +80,7 @@ def make_batch(
         rollout.flat(advantages).float().to(device),
         rollout.flat(weights).float().to(device),
         None if masks is None else masks.to(device),
+        trajectories.to(device) if whole_trajectories else None,
     )
 
 
@@ -95,17 +112,17 @@ def update(
     n_rows = len(batch)
     size = min(settings.batch_size or n_rows, n_rows)
     n_parts = -(-n_rows // size)
-    coefficients = (settings.clip_low, settings.clip_high, settings.ent_coef)
     learner: MlpLearner | AutogradLearner
-    if knows(policy, optimizer):
-        learner = MlpLearner(policy, optimizer, batch, *coefficients)
+    plain = settings.objective == "clipped" and settings.ratio_cap is None and batch.reference is None
+    if plain and knows(policy, optimizer):
+        learner = MlpLearner(policy, optimizer, batch, settings.clip_low, settings.clip_high, settings.ent_coef)
     else:
-        learner = AutogradLearner(policy, optimizer, batch, *coefficients)
+        learner = AutogradLearner(policy, optimizer, batch, settings)
     totals: dict[str, Any] = {}
     noise = GradientNoise()
     n_updates = 0
     try:
-        for index in _minibatches(n_rows, n_parts, settings.n_epochs, generator):
+        for index in _minibatches(batch, n_parts, settings.n_epochs, generator):
             metrics: dict[str, Any] = learner.differentiate(index)
             if settings.target_kl is not None and metrics["approx_kl"] > 1.5 * settings.target_kl:
                 break
@@ -132,41 +149,38 @@ def update(
 
 
 class AutogradLearner:
-    """Learns whatever policy by whatever optimiser; has the methods of `MlpLearner`, which can do less, sooner.
+    """Learns whatever policy by whatever loss; has the methods of `MlpLearner`, which can do less, and that sooner.
 
     Args:
         policy: changed in place.
         optimizer: of its parameters.
         batch: M rows, of which minibatches are taken.
-        clip_low: see `losses.clipped_surrogate`.
-        clip_high: see there too.
-        ent_coef: weight of the entropy bonus.
+        settings: those of the loss are used.
     """
 
-    def __init__(
-        self,
-        policy: PolicyModel,
-        optimizer: torch.optim.Optimizer,
-        batch: Batch,
-        clip_low: float,
-        clip_high: float,
-        ent_coef: float,
-    ):
-        self._policy, self._optimizer, self._batch = policy, optimizer, batch
+    def __init__(self, policy: PolicyModel, optimizer: torch.optim.Optimizer, batch: Batch, settings: UpdateSettings):
+        self._policy, self._optimizer, self._batch, self._settings = policy, optimizer, batch, settings
         self._parameters = [p for p in policy.parameters() if p.requires_grad]
-        self._coefficients = (clip_low, clip_high, ent_coef)
 
     def differentiate(self, index: Tensor) -> dict[str, Tensor]:
         """Take the gradient of the loss of these rows; return its metrics, as 0-d tensors."""
-        rows = self._batch.select(index)
+        rows, settings = self._batch.select(index), self._settings
         distribution = self._policy(rows.observations, rows.action_masks)
+        log_probs = distribution.log_prob(rows.actions)
         loss, metrics = grpo_loss(
-            distribution.log_prob(rows.actions),
+            log_probs,
             distribution.entropy(),
             rows.old_log_probs,
             rows.advantages,
             rows.weights,
-            *self._coefficients,
+            settings.clip_low,
+            settings.clip_high,
+            settings.ent_coef,
+            settings.objective,
+            settings.ratio_cap,
+            rows.trajectories,
+            loss_to_reference(settings.kl_estimator, distribution, log_probs, rows),
+            settings.kl_coef,
         )
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -188,12 +202,17 @@ class AutogradLearner:
         """Do nothing: policy and optimiser were changed in place."""
 
 
-def _minibatches(n_rows: int, n_parts: int, n_epochs: int, generator: torch.Generator) -> list[Tensor]:
-    """Split a fresh permutation an epoch into nearly equal parts.
+def _minibatches(batch: Batch, n_parts: int, n_epochs: int, generator: torch.Generator) -> list[Tensor]:
+    """Split a fresh permutation an epoch into nearly equal parts, of rows or of whole trajectories.
 
     A short last part, down to a single row, would weigh as much as a full one: so the rows are spread evenly.
     """
     parts: list[Tensor] = []
     for _ in range(n_epochs):
-        parts += torch.randperm(n_rows, generator=generator).tensor_split(n_parts)
+        if batch.trajectories is None:
+            parts += torch.randperm(len(batch), generator=generator).tensor_split(n_parts)
+        else:
+            trajectories = batch.trajectories.cpu()
+            order = torch.randperm(int(trajectories.max()) + 1, generator=generator).tensor_split(n_parts)
+            parts += [torch.isin(trajectories, chosen).nonzero()[:, 0] for chosen in order if len(chosen)]
     return parts

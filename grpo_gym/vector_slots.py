@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from grpo_gym.action_code import ActionCode
-from grpo_gym.env_layers import has_time_limit
+from grpo_gym.env_layers import has_time_limit, time_limit
 from grpo_gym.layout import Layout
 from grpo_gym.types import Array, BoolArray, IntArray, Step
 
@@ -36,6 +36,7 @@ class VectorSlots:
         self.num_envs = env.num_envs
         self.observation_space, self.action_space = env.single_observation_space, env.single_action_space
         self.has_time_limit = has_time_limit(env)
+        self.time_limit = time_limit(env)
         self.name = env.spec.id if env.spec else type(env).__name__
         self.takes_env_id = "env_id" in inspect.signature(env.step).parameters
         self._seeds = [0] * self.num_envs

@@ -22,7 +22,9 @@ def small(env: Any, **kwargs: Any) -> GRPO:
     Live peers, so that groups tie or not by themselves, and no normaliser, so that equal weights mean equal bits.
     """
     settings: dict[str, Any] = {"n_groups": 2, "group_size": 3, "batch_size": 8, "n_epochs": 4, "seed": 0}
-    settings |= {"learning_rate": FLAT_OUT, "baseline": "live_peers", "normalize_observations": False}
+    settings |= {"learning_rate": FLAT_OUT, "normalize_observations": False}
+    if "variant" not in kwargs:
+        settings["baseline"] = "live_peers"
     return GRPO(**{"policy": "MlpPolicy", "env": env, **settings, "policy_kwargs": {"net_arch": [8]}, **kwargs})
 
 

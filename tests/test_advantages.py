@@ -6,7 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from grpo_gym.advantages import SCALES, generalized_advantages, group_spread, groups_with_spread, returns_to_go, scale
+from grpo_gym.advantages import (
+    SCALES,
+    generalized_advantages,
+    group_spread,
+    groups_with_spread,
+    may_be_learned,
+    returns_to_go,
+    scale,
+    silence_narrow_groups,
+)
+from grpo_gym.types import Compared
 from tests.toys import rollout_of
 
 whole_rewards = st.lists(st.integers(-8, 8).map(float), min_size=1, max_size=6)
@@ -69,7 +79,7 @@ def test_what_stands_in_the_padding_changes_no_generalized_advantage() -> None:
 
 
 def scaled(advantages: list[float], how: str, group_size: int = 2) -> list[float]:
-    result: list[float] = scale(torch.tensor([advantages]), ALL, group_size, how)[0].tolist()
+    result: list[float] = scale(torch.tensor([advantages]), ALL, group_size, how, torch.tensor(advantages))[0].tolist()
     return result
 
 
@@ -86,6 +96,44 @@ def test_the_deviation_is_taken_over_steps_and_not_over_episodes() -> None:
     mask = torch.tensor([[True, True], [False, True], [False, True]])
     # mean (3 − 3) / 4 = 0, σ² = (9 + 3) / 4 = 3
     assert scale(advantages, mask, 2, "group")[0].tolist() == pytest.approx([3**0.5, -1 / 3**0.5])
+
+
+def test_over_episodes_each_counts_once_however_long() -> None:
+    advantages = torch.tensor([[3.0, -3.0, 1.0, -1.0], [3.0, 0.0, 0.0, 0.0]])
+    mask = torch.tensor([[True] * 4, [True, False, False, False]])
+    # σ = 3 and 1 in the groups; σ² = (9 + 9 + 1 + 1) / 4 = 5 in the batch
+    assert scale(advantages, mask, 2, "group_episodes").tolist() == [[1, -1, 1, -1], [1, 0, 0, 0]]
+    batch = scale(advantages, mask, 2, "batch_episodes")
+    assert batch[:, 0].tolist() == pytest.approx([3 / 5**0.5] * 2)
+    # returns 8, 2, 6, 4: mean 5, σ² = (9 + 9 + 1 + 1) / 4
+    returns = scale(advantages, mask, 2, "batch_returns", torch.tensor([8.0, 2.0, 6.0, 4.0]))
+    assert torch.allclose(returns, batch)
+    # returns 10, 4, 0, −2: mean 3, σ² = (49 + 1 + 9 + 25) / 4 = 21: what differs between groups counts
+    returns = scale(advantages, mask, 2, "batch_returns", torch.tensor([10.0, 4.0, 0.0, -2.0]))
+    assert returns[0, 0].item() == pytest.approx(3 / 21**0.5)
+
+
+def test_groups_that_tie_do_not_count_in_the_deviation_over_episodes_of_the_batch() -> None:
+    assert scaled([0.0, 0.0, -3.0, 3.0], "batch_episodes") == [0, 0, -1, 1]
+    assert scaled([0.0, 0.0, -3.0, 3.0], "batch") == pytest.approx([0, 0, -(2**0.5), 2**0.5])  # σ² = 18 / 4
+
+
+def test_narrow_groups_are_silenced() -> None:
+    advantages = torch.tensor([[-1.0, 1.0, -3.0, 3.0]])
+    compared = Compared(advantages, advantages + 5, torch.full((1, 4), 5.0))
+    assert silence_narrow_groups(compared, 2, 2.0).advantages.tolist() == [[0, 0, -3, 3]]  # σ = 1 and 3
+    assert silence_narrow_groups(compared, 2, 1.0).advantages.tolist() == advantages.tolist()
+    assert silence_narrow_groups(compared, 2, 0.0) is compared
+
+
+def test_what_was_truncated_is_kept_or_dropped_or_dropped_if_bad() -> None:
+    truncated = torch.tensor([True, True, False, False])
+    advantages = torch.tensor([[-1.0, 1.0, -1.0, 1.0]])
+    assert may_be_learned(truncated, advantages, "keep").tolist() == [True, True, True, True]
+    assert may_be_learned(truncated, advantages, "drop").tolist() == [False, False, True, True]
+    assert may_be_learned(truncated, advantages, "drop_bad").tolist() == [False, True, True, True]
+    with pytest.raises(ValueError, match="'mask' is not known; choose from keep, drop, drop_bad"):
+        may_be_learned(truncated, advantages, "mask")
 
 
 def test_scaling_subtracts_nothing() -> None:
@@ -112,7 +160,8 @@ def test_a_tied_group_does_not_disturb_the_scale_of_its_neighbour() -> None:
 def test_what_stands_in_the_padding_changes_no_scaled_advantage(how: str) -> None:
     made = rollout_of([[1, 2, 4], [8], [3, 3], [5]], group_size=2)
     dirty = torch.where(made.mask, made.rewards, 1e9)
-    assert torch.equal(made.flat(scale(dirty, made.mask, 2, how)), made.flat(scale(made.rewards, made.mask, 2, how)))
+    clean, other = (made.flat(scale(x, made.mask, 2, how, made.rewards[0])) for x in (made.rewards, dirty))
+    assert torch.equal(clean, other)
 
 
 @given(groups_of_two, st.sampled_from(["group", "batch"]), st.sampled_from([2.0**-30, 2.0**-3, 2.0**20]))

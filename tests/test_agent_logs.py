@@ -38,6 +38,7 @@ def recorded() -> Memory:
         (IdentityDiscrete, {}, None),
         (Succeeding, {"clip_range_high": 0.3}, EvalCallback(Succeeding, eval_freq=3, n_eval_episodes=2, verbose=0)),
         (SyncVectorEnv([Walk] * 4), {"normalize_observations": True, "target_kl": 0.1}, None),
+        (Walk, {"kl_coef": 0.1, "reward_functions": [("<name>", len, 1.0)]}, None),
     ]
     for env, settings, callback in runs:
         one = small(env, **settings)
@@ -51,7 +52,7 @@ def recorded() -> Memory:
 def test_every_key_that_is_recorded_is_documented_and_every_documented_key_is_recorded(recorded: Memory) -> None:
     keys, _ = documented()
     assert recorded.keys == keys
-    assert {key.partition("/")[0] for key in keys} == {"rollout", "train", "time", "eval"}
+    assert {key.partition("/")[0] for key in keys} == {"rollout", "reward", "train", "time", "eval"}
 
 
 def test_the_keys_that_tensorboard_does_not_get_are_marked(recorded: Memory) -> None:

@@ -13,7 +13,6 @@ GOOD: dict[str, Any] = {
     "n_epochs": 4,
     "stats_window_size": 100,
     "max_resamples": 0,
-    "skip_truncated": False,
     "vine_states": 16,
     "vine_continuations": 4,
     "batch_size": 256,
@@ -29,6 +28,17 @@ GOOD: dict[str, Any] = {
     "baseline": "live_peers",
     "scale_rewards": "batch",
     "aggregation": "step",
+    "objective": "clipped",
+    "ratio_cap": None,
+    "min_group_std": 0.0,
+    "truncated_episodes": "keep",
+    "kl_coef": 0.0,
+    "kl_estimator": "k3",
+    "kl_in": "loss",
+    "reference_update": None,
+    "reference_kl": None,
+    "reward_functions": None,
+    "adapter_rank": None,
 }
 
 
@@ -75,6 +85,12 @@ def test_resampling_may_be_zero_but_not_less() -> None:
         ("max_grad_norm", True),
         ("target_kl", 0.0),
         ("target_kl", -1),
+        ("kl_coef", -0.1),
+        ("kl_coef", math.inf),
+        ("min_group_std", -1),
+        ("ratio_cap", 0),
+        ("reference_update", 0),
+        ("reference_kl", 0.0),
     ],
 )
 def test_impossible_numbers_are_refused_by_name_and_value(name: str, value: Any) -> None:
@@ -84,7 +100,10 @@ def test_impossible_numbers_are_refused_by_name_and_value(name: str, value: Any)
         assert "at least 0.0, at most 1.0" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["baseline", "scale_rewards", "aggregation"])
+@pytest.mark.parametrize(
+    "name",
+    ["baseline", "scale_rewards", "aggregation", "objective", "truncated_episodes", "kl_estimator", "kl_in"],
+)
 @pytest.mark.parametrize("value", ["nonsense", None, 3, ["step"]])
 def test_unknown_choices_are_refused_and_the_known_are_listed(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match="is not known; choose from") as caught:
@@ -175,6 +194,9 @@ def test_segments_go_with_a_baseline_that_can_bootstrap() -> None:
         ("scale_rewards", "group", "expected 'batch' or 'none', or n_steps=None"),
         ("aggregation", "trajectory", "expected 'step', or n_steps=None"),
         ("max_resamples", 2, "expected 0, or n_steps=None"),
+        ("min_group_std", 0.1, "expected 0, or n_steps=None"),
+        ("objective", "sequence", "expected 'clipped' or 'clipped_weights', or n_steps=None"),
+        ("reward_functions", [("one", len, 1.0)], "expected None, or n_steps=None"),
         ("n_envs", 16, "n_envs is n_groups * group_size = 32, not 16"),
     ],
 )
@@ -182,3 +204,31 @@ def test_what_needs_whole_episodes_is_refused_with_segments(name: str, value: An
     with pytest.raises(ValueError, match="n_steps=64 cuts episodes before they end") as caught:
         arguments.check({**SEGMENTS, name: value})
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"scale_rewards": "group_episodes"}, "baseline='live_peers' gives each step its own; expected leave_one_out"),
+        ({"scale_rewards": "batch_episodes", "baseline": "process"}, "baseline='process' gives each step its own"),
+        ({"ratio_cap": 3.0, "objective": "clipped_weights"}, "ratio_cap is for what is clipped by a minimum"),
+        (
+            {"kl_coef": 0.1, "reference_update": 1.5},
+            "reference_update=1.5 must be whole iterations from 1 on, or a share",
+        ),
+        ({"reference_update": 5}, "kl_coef=0: there is no reference to update or to keep near"),
+        ({"reference_kl": 0.1}, "kl_coef=0: there is no reference"),
+        ({"adapter_rank": 0}, "adapter_rank=0 must be a whole number, at least 1"),
+    ],
+)
+def test_members_of_the_family_that_cannot_be_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        arguments.check({**GOOD, **given})
+
+
+def test_all_of_the_family_that_can_be_passes() -> None:
+    arguments.check({**GOOD, "kl_coef": 0.1, "reference_update": 5, "reference_kl": 0.1, "adapter_rank": 1})
+    arguments.check({**GOOD, "kl_coef": 0.1, "reference_update": 0.5, "ratio_cap": 3.0})
+    for baseline in ("outcome", "leave_one_out", "scalar"):
+        arguments.check({**GOOD, "scale_rewards": "batch_episodes", "baseline": baseline})
+    arguments.check({**SEGMENTS, "objective": "clipped_weights", "kl_coef": 0.1, "kl_in": "reward"})

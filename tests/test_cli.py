@@ -141,10 +141,21 @@ def test_every_argument_of_the_agent_is_an_option(untrained: list[tuple[GRPO, fl
         "max_grad_norm": ("1", 1.0),
         "n_envs": ("4", 4),
         "max_resamples": ("1", 1),
-        "skip_truncated": ("", True),
         "max_episode_steps": ("30", 30),
         "normalize_observations": ("", True),
         "target_kl": ("0.02", 0.02),
+        "variant": ("dapo", "dapo"),
+        "objective": ("sequence", "sequence"),
+        "ratio_cap": ("3", 3.0),
+        "min_group_std": ("0.5", 0.5),
+        "truncated_episodes": ("drop_bad", "drop_bad"),
+        "kl_coef": ("0.1", 0.1),
+        "kl_estimator": ("k2", "k2"),
+        "kl_in": ("reward", "reward"),
+        "reference": ("other.zip", "other.zip"),
+        "reference_update": ("0.5", 0.5),
+        "reference_kl": ("0.03", 0.03),
+        "adapter_rank": ("2", 2),
         "stats_window_size": ("9", 9),
         "tensorboard_log": ("logs", "logs"),
         "policy_kwargs": ("{'net_arch': [4]}", {"net_arch": [4]}),
@@ -159,6 +170,22 @@ def test_every_argument_of_the_agent_is_an_option(untrained: list[tuple[GRPO, fl
     expected = {name: value for name, (_, value) in given.items() if name != "policy"}
     assert {name: getattr(agent, name) for name in expected} == expected
     assert kwargs == {"progress_bar": True, "log_interval": 4, "reset_num_timesteps": True}
+
+
+@pytest.mark.parametrize("words", [["--variant", "microgrpo"], ["--variant=microgrpo"]])
+def test_a_variants_arguments_are_the_defaults_and_what_is_typed_wins(
+    words: list[str], untrained: list[tuple[GRPO, float, Any]]
+) -> None:
+    main(["train", "CartPole-v1", *words, "--n-groups", "2", "--max-resamples", "0"])
+    ((agent, _, _),) = untrained
+    assert agent.variant == "microgrpo"
+    assert (agent.baseline, agent.group_size, agent.gamma, agent.batch_size) == ("leave_one_out", 16, 1.0, None)
+    assert agent.n_groups == 2
+    assert type(agent.optimizer) is torch.optim.AdamW
+
+
+def test_an_unknown_variant_is_answered_with_the_known_ones() -> None:
+    assert "variant='grpo3' is not known; choose from grpo" in fails(["train", "CartPole-v1", "--variant", "grpo3"])
 
 
 def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:

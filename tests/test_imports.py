@@ -33,6 +33,18 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     "baselines": PURE,
     "anchors": PURE,
     "soft_groups": PURE,
+    "standardised": PURE,
+    "variants": PURE - {"torch.optim"},
+    "core": PURE - {"grpo_gym.distributions"},
+    "rewards": NETWORKS | EFFECTS | {"gymnasium"} | STEPPING | FILES | EVALUATING | AGENT | {"grpo_gym.policy"},
+    "adapters": EFFECTS | FILES | AGENT | STEPPING | EVALUATING | {"gymnasium", "grpo_gym.update"},
+    "references": EFFECTS | FILES | AGENT | STEPPING | EVALUATING | {"gymnasium", "grpo_gym.update"},
+    "shaping": EFFECTS
+    | FILES
+    | AGENT
+    | SLOT_MODULES
+    | EVALUATING
+    | {"gymnasium", "grpo_gym.rollout", "grpo_gym.update"},
     "losses": PURE,
     "gradient_noise": PURE,
     "layout": {"torch"} | EFFECTS | FILES | AGENT | STEPPING | EVALUATING,

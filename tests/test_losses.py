@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from grpo_gym.distributions import Categorical, DiagonalGaussian
-from grpo_gym.losses import aggregation_weights, clipped_surrogate, grpo_loss, kl_k1, kl_k2, kl_k3
+from grpo_gym.losses import (
+    aggregation_weights,
+    capped_surrogate,
+    clipped_surrogate,
+    clipped_weights,
+    grpo_loss,
+    kl_k1,
+    kl_k2,
+    kl_k3,
+    sequence_log_ratio,
+)
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 lengths_of_episodes = st.lists(st.integers(1, 6), min_size=1, max_size=6)
@@ -47,6 +57,42 @@ def test_the_gradient_stops_only_where_the_ratio_has_gone_far_enough_already(
 def test_the_two_sides_of_the_clip_are_separate() -> None:
     ratio, advantages = torch.tensor([0.1, 9.0]), torch.tensor([-1.0, 1.0])
     assert clipped_surrogate(ratio, advantages, 0.25, 0.5).tolist() == [-0.75, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "expected", "slope"),
+    [
+        (6.0, -1.0, -4.0, 0.0),  # min(−4, −1.2)
+        (3.0, -1.0, -3.0, -1.0),
+        (0.5, -1.0, -0.8, 0.0),
+        (6.0, 1.0, 1.2, 0.0),
+        (1.1, 2.0, 2.2, 2.0),
+    ],
+)
+def test_the_cap_closes_the_last_open_side(ratio: float, advantage: float, expected: float, slope: float) -> None:
+    moving = torch.tensor([ratio], requires_grad=True)
+    gain = capped_surrogate(moving, torch.tensor([advantage]), 0.2, 0.2, 4.0)
+    assert gain.item() == pytest.approx(expected)
+    (found,) = torch.autograd.grad(gain.sum(), moving)
+    assert found.item() == slope
+    # as it is written for the dual clip
+    dual = clipped_surrogate(moving, torch.tensor([advantage]), 0.2, 0.2)
+    assert gain.item() == pytest.approx(max(dual.item(), 4.0 * advantage) if advantage < 0 else dual.item())
+
+
+def test_clipped_weights_by_hand() -> None:
+    log_probs = torch.tensor([2.0, 0.5, 9.0]).log().requires_grad_()
+    gain = clipped_weights(log_probs, log_probs.exp(), torch.tensor([1.0, -2.0, 1.0]), 0.2, 0.5)
+    # 1.5·log 2; 0.8·−2·log 0.5; 1.5·log 9
+    assert gain.tolist() == pytest.approx([1.0397208, 1.1090355, 3.2958369])
+    (taught,) = torch.autograd.grad(gain.sum(), log_probs)
+    assert taught.tolist() == pytest.approx([1.5, -1.6, 1.5])
+
+
+def test_a_sequence_has_the_geometric_mean_of_its_ratios() -> None:
+    log_ratio = torch.tensor([2.0, 3.0, 0.5, 4.0]).log()
+    ratio = sequence_log_ratio(log_ratio, torch.tensor([7, 3, 7, 3])).exp()
+    assert ratio.tolist() == pytest.approx([1, 12**0.5, 1, 12**0.5])  # √(2·0.5), √(3·4)
 
 
 def test_the_kl_estimators_by_hand() -> None:
@@ -181,6 +227,14 @@ def test_the_three_aggregations_by_hand() -> None:
     assert aggregation_weights(MASK, "constant", horizon=10)[0].tolist() == pytest.approx([0.2, 0.2])  # 4 / (2·10)
 
 
+def test_every_group_alike_by_hand() -> None:
+    # groups {0, 1} with 2 + 1 steps and {2} with 1: M = 4 steps, P = 2 groups
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    weights = aggregation_weights(mask, "group", groups=torch.tensor([0, 0, 1]))
+    assert torch.allclose(weights, torch.tensor([[2 / 3, 2 / 3, 2], [2 / 3, 0, 0]]))
+    assert weights.sum().item() == pytest.approx(4)
+
+
 def terms_and_mask(lengths: list[int]) -> tuple[Tensor, Tensor]:
     mask = torch.arange(max(lengths))[:, None] < torch.tensor(lengths)
     return torch.where(mask, torch.arange(mask.numel()).view(mask.shape) % 7 - 2.0, 0.0), mask
@@ -210,7 +264,7 @@ def test_the_loss_is_the_mean_over_equal_minibatches(lengths: list[int]) -> None
 
 
 def test_an_unknown_aggregation_is_refused_and_the_known_are_named() -> None:
-    with pytest.raises(ValueError, match="'token' is not known; choose from step, trajectory, constant"):
+    with pytest.raises(ValueError, match="'token' is not known; choose from step, trajectory, group, constant"):
         aggregation_weights(MASK, "token")
 
 

@@ -51,6 +51,14 @@ def a_batch(policy: MlpPolicy, n_rows: int = 200, masked: bool = False) -> Batch
     return Batch(observations, actions, log_probs, advantages, weights, masks)
 
 
+def both(policy: MlpPolicy, batch: Batch, settings: UpdateSettings) -> tuple[MlpLearner, AutogradLearner]:
+    coefficients = (settings.clip_low, settings.clip_high, settings.ent_coef)
+    return (
+        MlpLearner(policy, adam(policy), batch, *coefficients),
+        AutogradLearner(policy, adam(policy), batch, settings),
+    )
+
+
 def changed(policy: MlpPolicy, optimizer: torch.optim.Adam, batch: Batch, settings: UpdateSettings) -> dict[str, float]:
     return update(policy, optimizer, batch, settings, torch.Generator().manual_seed(0))
 
@@ -121,7 +129,8 @@ def test_its_gradient_is_that_of_autograd(
     policy = a_policy(space)
     batch = a_batch(policy, 30)
     batch = replace(batch, old_log_probs=batch.old_log_probs + shift, advantages=scale * batch.advantages)
-    learners = [kind(policy, adam(policy), batch, clip[0], clip[1], ent_coef) for kind in (MlpLearner, AutogradLearner)]
+    settings = replace(SETTINGS, clip_low=clip[0], clip_high=clip[1], ent_coef=ent_coef)
+    learners = both(policy, batch, settings)
     metrics, expected = (learner.differentiate(torch.arange(30)) for learner in learners)
     gradient, of_autograd = (torch.cat([g.flatten() for g in learner.gradients()]) for learner in learners)
     torch.testing.assert_close(gradient, of_autograd, rtol=0, atol=1e-6 * max(1.0, ent_coef, scale))
@@ -185,7 +194,7 @@ def test_a_deviation_beyond_its_range_is_left_alone() -> None:
     with torch.no_grad():
         dict(policy.named_parameters())["head.log_std"].copy_(torch.tensor([0.0, 2.5, 2.0]))
     batch = a_batch(policy)
-    learners = [kind(policy, adam(policy), batch, 0.2, 0.2, 0.1) for kind in (MlpLearner, AutogradLearner)]
+    learners = both(policy, batch, replace(SETTINGS, clip_low=0.2, clip_high=0.2, ent_coef=0.1))
     for learner in learners:
         learner.differentiate(torch.arange(200))
     first = [name for name, _ in policy.named_parameters()].index("head.log_std")
