@@ -16,6 +16,6 @@ line in `cases.CASES`:
         agent, env = ...
         return lambda number: {"grpo": speed(lambda: collect_once(agent), sizes.seconds), "other": speed(...)}
 
-Who does what: `cases` is the table, `case` says what a case is and keeps the clocks, `throughput`, `solve` and
-`growth` hold the measures, `fresh` starts processes, `results` is the record and the table made of it.
+Who does what: `cases` is the table, `case` says what a case is and keeps the clocks, `throughput`, `parallel`, `solve`
+and `growth` hold the measures, `fresh` starts processes, `results` is the record and the table made of it.
 """

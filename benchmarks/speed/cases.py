@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.cell import versions
-from benchmarks.speed import growth, solve, throughput
+from benchmarks.speed import growth, parallel, solve, throughput
 from benchmarks.speed.case import QUICK, Case, Sizes, Values
 from benchmarks.speed.fresh import ONE_THREAD
 from benchmarks.speed.results import Record, machine, to_line
@@ -50,6 +50,16 @@ def _learn(peer: str, settings: str, arguments: dict[str, Any]) -> Case:
         partial(throughput.learning_beside_ppo, settings, arguments),
         _PPO,
         repeats=5,
+    )
+
+
+def _together(who: str, collector: str) -> Case:
+    return Case(
+        f"One collection of 32 whole HalfCheetah-v5 episodes by two {who}, against the same by one process: by the "
+        "wall clock, which needs two idle cores.",
+        partial(parallel.collecting_together, "HalfCheetah-v5", collector),
+        [("2 workers", "this process")],
+        repeats=9,
     )
 
 
@@ -99,6 +109,15 @@ CASES: Mapping[str, Case] = MappingProxyType(
             _RANDOM,
             repeats=5,
         ),
+        "learn-envpool": Case(
+            "Constructing and `learn` for 50,000 CartPole steps with the recipe, in EnvPool against our own slots; and "
+            "the mean return of the last 100 training episodes. The round is the seed.",
+            parallel.learning_in_envpool,
+            [("envpool", "slots")],
+            repeats=5,
+        ),
+        "workers-HalfCheetah-v5": _together("worker processes", "processes"),
+        "ray-HalfCheetah-v5": _together("Ray actors", "ray"),
         "solve-CartPole-v1": Case(
             f"{_WITH_START}: 475 over 20 episodes. The recipe against the zoo's PPO; the round is the seed.",
             partial(solve.solving, "CartPole-v1"),

@@ -268,6 +268,18 @@ def test_a_case_finds_what_it_compares(name: str) -> None:
             assert all(0 < value < INF for value in (*one[ours].values(), *one[theirs].values()))
 
 
+def test_workers_are_compared_with_one_process_by_the_wall_clock() -> None:
+    pytest.importorskip("mujoco")
+    (one,) = cases.measure("workers-HalfCheetah-v5", repeats=1, quick=True).rounds
+    assert one["2 workers"].keys() == one["this process"].keys() == {"env steps/s"}
+
+
+def test_learning_in_envpool_is_compared_by_speed_and_by_score() -> None:
+    pytest.importorskip("envpool")
+    (one,) = cases.measure("learn-envpool", repeats=1, quick=True).rounds
+    assert one["envpool"].keys() == one["slots"].keys() == {"env steps/s", "env steps/CPU s", "mean return"}
+
+
 def test_learning_is_compared_with_a_peer() -> None:
     pytest.importorskip("sb3_contrib")
     (one,) = cases.measure("learn-zoo", repeats=1, quick=True).rounds
