@@ -15,6 +15,7 @@ from grpo_gym.callbacks import (
 from grpo_gym.doctor import check_group_env
 from grpo_gym.evaluation import evaluate_policy
 from grpo_gym.group_report import GroupReport
+from grpo_gym.marl_agent import MultiGRPO
 from grpo_gym.progress import ProgressBarCallback
 from grpo_gym.recipes import recipe
 from grpo_gym.rewards import Episode, RewardModel, environment_reward
@@ -32,6 +33,7 @@ __all__ = [
     "EvalCallback",
     "GroupReport",
     "LinearSchedule",
+    "MultiGRPO",
     "ProgressBarCallback",
     "RewardModel",
     "StopTrainingOnRewardThreshold",

@@ -133,6 +133,16 @@ class GRPO:
         ValueError, TypeError: at construction, for what cannot work; the message says how to mend it.
     """
 
+    def __new__(cls, policy: Any = None, env: Any = None, *rest: Any, **named: Any) -> GRPO:
+        """Make the subclass that such an environment needs, as `pathlib.Path` makes a `PosixPath`."""
+        kinds = GRPO.__subclasses__() if cls is GRPO else []
+        return super().__new__(next((kind for kind in kinds if kind.plays(env)), cls))
+
+    @classmethod
+    def plays(cls, env: Any) -> bool:
+        """Tell whether this environment is one that `GRPO(policy, env)` leaves to this subclass."""
+        return False
+
     @takes_variant
     def __init__(
         self,
@@ -304,19 +314,10 @@ class GRPO:
                 iteration = self._collect(hooks)
                 if iteration is None:
                     break
-                rollout, compared, _ = iteration
                 collected = time.perf_counter()
-                metrics: dict[str, float] = {}
-                batch = self._make_batch(rollout, compared)
-                ties.see(batch is not None)
-                if batch is not None:
-                    metrics = update(self.policy, self.optimizer, batch, settings, self._update_generator)
-                if self.adapter_rank is None:
-                    self.policy.observe(rollout.observations)
+                metrics = self._improve(iteration, settings)
+                ties.see(metrics.get("n_updates", 0) > 0)
                 self._iterations += 1
-                if self._reference is not None:
-                    kl = self._shaping.get("train/reference_kl", [metrics.get("reference_kl", math.nan)])[-1]
-                    self._reference.follow(self.policy, self._iterations, kl)
                 self._n_updates += int(metrics.pop("n_updates", 0))
                 comparing = self._seconds_comparing
                 seconds = (collected - started - comparing, comparing, time.perf_counter() - collected)
@@ -331,6 +332,20 @@ class GRPO:
             if not self._custom_logger:
                 self.logger.close()
         return self
+
+    def _improve(self, iteration: tuple[Rollout, Compared, float], settings: UpdateSettings) -> dict[str, float]:
+        """Change the policy by what an iteration taught, and return the update's metrics; none if that is nothing."""
+        rollout, compared, _ = iteration
+        metrics: dict[str, float] = {}
+        batch = self._make_batch(rollout, compared)
+        if batch is not None:
+            metrics = update(self.policy, self.optimizer, batch, settings, self._update_generator)
+        if self.adapter_rank is None:
+            self.policy.observe(rollout.observations)
+        if self._reference is not None:
+            kl = self._shaping.get("train/reference_kl", [metrics.get("reference_kl", math.nan)])[-1]
+            self._reference.follow(self.policy, self._iterations + 1, kl)
+        return metrics
 
     def _start_learning(
         self, total_timesteps: float, callback: Any, tb_log_name: str, reset: bool, progress_bar: bool
@@ -401,8 +416,7 @@ class GRPO:
         teaching = select_teaching(rollout, compared, self.scale_rewards, self.truncated_episodes)
         if teaching is None:
             return None
-        assert self.env is not None
-        horizon = self.max_episode_steps or self.env.time_limit or DEFAULT_HORIZON
+        horizon = self.max_episode_steps or (self.env and self.env.time_limit) or DEFAULT_HORIZON
         batch = make_batch(self.policy, *teaching, self.aggregation, horizon, self.objective == "sequence")
         if self._reference is None or self.kl_in == "reward":
             return batch
@@ -456,13 +470,8 @@ class GRPO:
         dump: bool,
     ) -> None:
         """Record what docs/log_keys.md lists; nothing is dumped before the update that it describes."""
-        log_std = getattr(getattr(self.policy, "head", None), "log_std", None)
-        stats = {
-            **rollout_stats(*iteration),
-            **episode_stats(self.ep_info_buffer, self.ep_success_buffer),
-            **update_stats(metrics, settings, log_std),
-            **shaping_stats(self._shaping),
-        }
+        stats = self._stats(iteration, metrics, settings)
+        stats.update(episode_stats(self.ep_info_buffer, self.ep_success_buffer))
         for key, value in stats.items():
             self.logger.record(key, value)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -474,10 +483,21 @@ class GRPO:
         for name, value in zip(("collect", "baseline", "update"), seconds, strict=True):
             self.logger.record(f"time/{name}", value)
         if dump:
-            rollout, compared, _ = iteration
-            advantages = compared.advantages[rollout.mask]
-            self.logger.record("rollout/advantages", advantages, exclude=("stdout", "log", "csv", "json"))
+            self.logger.record(
+                "rollout/advantages", self._advantages(iteration), exclude=("stdout", "log", "csv", "json")
+            )
             self.dump_logs()
+
+    def _stats(
+        self, iteration: tuple[Rollout, Compared, float], metrics: dict[str, float], settings: UpdateSettings
+    ) -> dict[str, float]:
+        log_std = getattr(getattr(self.policy, "head", None), "log_std", None)
+        stats = {**rollout_stats(*iteration), **update_stats(metrics, settings, log_std)}
+        return {**stats, **shaping_stats(self._shaping)}
+
+    def _advantages(self, iteration: tuple[Rollout, Compared, float]) -> torch.Tensor:
+        rollout, compared, _ = iteration
+        return compared.advantages[rollout.mask]
 
     def dump_logs(self) -> None:
         """Write what was recorded since the last dump."""
@@ -646,6 +666,9 @@ class GRPO:
         if print_system_info:
             print(checkpoint.system_info)
         given = {**(custom_objects or {}), **with_preset(kwargs)}
+        for kind in cls.__subclasses__():
+            if kind.__name__ == checkpoint.data.get("class"):
+                return kind.load(path, env, device, custom_objects, False, force_reset, **kwargs)
         stored = stored_arguments(checkpoint, given, path)
         agent = cls(env=env, device=device, _init_setup_model=False, **stored)
         restore(agent, checkpoint, path, given)

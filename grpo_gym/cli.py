@@ -24,6 +24,8 @@ from grpo_gym.evaluation import evaluate_policy
 from grpo_gym.extras import need
 from grpo_gym.faults import is_explained
 from grpo_gym.logger import latest_run_folder, new_run_folder
+from grpo_gym.marl_cli import game_commands
+from grpo_gym.marl_games import PETTINGZOO
 from grpo_gym.recipes import RECIPES, find
 from grpo_gym.state import checkpoint_of, stored_arguments
 from grpo_gym.unfinished import Keeper, newest
@@ -60,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "doctor": doctor,
         "recipes": recipes,
     }
+    if any(word.startswith(PETTINGZOO) for word in words):
+        commands.update(game_commands(_options({})))
     try:
         tyro.extras.subcommand_cli_from_dict(commands, prog="grpo-gym", args=words, description=__doc__)
     except (ValueError, TypeError, OSError, ImportError, gym.error.Error) as error:

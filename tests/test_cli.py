@@ -342,3 +342,50 @@ def test_doctor_passes_arguments_of_the_environment_on(capsys: pytest.CaptureFix
 )
 def test_what_cannot_be_checked_ends_with_the_reason(words: list[str], said: str) -> None:
     assert said in fails(["doctor", *words])
+
+
+# --- games of several players -------------------------------------------------------------------------------------
+
+
+DUEL = "pettingzoo:grpo_envs.duel"
+
+
+def test_a_game_is_trained_evaluated_and_watched(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pettingzoo", reason="games of several agents; grpo_gym[multiagent] brings it")
+    small = ["--env-kwargs", "{'board_size': 2, 'fleet': (1,)}"]
+    main(["train", DUEL, *FEW, *small, "--league-share", "0.5", "--seed", "3", "--total-timesteps", "60"])
+    said = capsys.readouterr()
+    assert f"{DUEL}: player: player_0, player_1" in said.out
+    assert f"{DUEL}: over 20 games\n  player_0: score " in said.out
+    assert "saved runs/grpo-envs.duel.zip; watch it:  grpo-gym play runs/grpo-envs.duel.zip" in said.out
+    path = folder / "runs" / "grpo-envs.duel.zip"
+    agent = GRPO.load(path)
+    assert (agent.seed, agent.n_groups, agent.league_share) == (3, 2, 0.5)  # type: ignore[attr-defined]
+    main(["evaluate", str(path), DUEL, *small, "--n-eval-episodes", "4"])
+    assert f"{DUEL}: over 4 games\n  player_0: score " in capsys.readouterr().out
+    main(["play", str(path), DUEL, *small, "--episodes", "1"])
+    said = capsys.readouterr()
+    assert "player_0 fires" in said.out
+    assert "seed 0: " in said.out
+
+
+def test_a_games_options_are_those_of_the_agent_for_several(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", DUEL, "--help"])
+    said = capsys.readouterr().out
+    for name in ("policy_groups", "team_reward", "agent_identity", "league_share", "league_size", "league_every"):
+        assert option(name) in said
+    assert option("clip_range") in said
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([DUEL, "--policy-groups", "3"], "policy_groups='3' is not a Python dictionary"),
+        (["pettingzoo:math"], "has neither parallel_env nor env"),
+        ([DUEL, "--n-workers", "2"], "n_workers=2 is not for several agents"),
+    ],
+)
+def test_what_cannot_be_trained_in_a_game_is_said(words: list[str], says: str) -> None:
+    pytest.importorskip("pettingzoo", reason="games of several agents; grpo_gym[multiagent] brings it")
+    assert says in fails(["train", *words])

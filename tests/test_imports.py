@@ -21,7 +21,7 @@ STEPPING = {"grpo_gym.rollout", "grpo_gym.episodes"} | SLOT_MODULES
 LOGGING = {"grpo_gym.logger", "grpo_gym.log_formats"}
 FILES = {"grpo_gym.checkpoint", "grpo_gym.encoding", *LOGGING}
 EVALUATING = {"grpo_gym.evaluation", "grpo_gym.eval_envs", "grpo_gym.eval_player", "grpo_gym.env_layers"}
-AGENT = {"grpo_gym.agent", "grpo_gym.cli"}
+AGENT = {"grpo_gym.agent", "grpo_gym.cli", "grpo_gym.marl_agent", "grpo_gym.marl_cli"}
 PURE = NETWORKS | EFFECTS | {"gymnasium"} | STEPPING | FILES | EVALUATING | AGENT | {"grpo_gym.policy"}
 MODEL = EFFECTS | STEPPING | FILES | EVALUATING | AGENT | {"grpo_gym.update"}
 
@@ -94,9 +94,15 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     "eval_envs": AGENT | STEPPING | {"grpo_gym.update", "grpo_gym.policy"},
     "eval_player": AGENT | STEPPING | {"grpo_gym.update", "grpo_gym.policy"},
     "env_layers": AGENT | STEPPING | {"grpo_gym.update", "grpo_gym.policy"},
+    "marl_games": {"torch", "grpo_gym.rollout", "grpo_gym.policy", "grpo_gym.update"} | EFFECTS | FILES | AGENT,
+    "marl_roles": {"torch", "grpo_gym.rollout", "grpo_gym.policy", "grpo_gym.update"} | EFFECTS | FILES | AGENT,
+    "marl_rollout": {"torch"} | EFFECTS | FILES | AGENT | {"grpo_gym.losses", "grpo_gym.update", "grpo_gym.policy"},
+    "marl_league": EFFECTS | FILES | AGENT | {"grpo_gym.losses", "grpo_gym.update"},
+    "marl_evaluation": AGENT | STEPPING | {"torch", "grpo_gym.update", "grpo_gym.policy"},
+    "marl_state": AGENT | STEPPING,
 }
 DRAWING = {f"torch.{name}" for name in ("rand", "randn", "randint", "randperm", "normal", "multinomial", "bernoulli")}
-MAY_IMPORT_THE_AGENT = {"__init__", "__main__", "agent", "cli"}
+MAY_IMPORT_THE_AGENT = {"__init__", "__main__", "agent", "cli", "marl_agent", "marl_cli"}
 
 
 def tree_of(path: Path) -> ast.Module:
@@ -192,7 +198,8 @@ def calls_of(method: str) -> dict[str, set[str]]:
 
 def test_only_the_rollout_steps_training_slots_and_only_the_update_steps_the_optimiser() -> None:
     # slots are what is stepped; evaluation, snapshots and the command line make environments of their own
-    others = {*SLOTS, "vec_face", "cli", "snapshots", *(name.removeprefix("grpo_gym.") for name in EVALUATING)}
+    others = {*SLOTS, "marl_games", "vec_face", "cli", "snapshots"}
+    others |= {name.removeprefix("grpo_gym.") for name in EVALUATING}
     callers = {module: on for module, on in calls_of("step").items() if module not in others}
     assert callers == {"rollout": {"self.env"}, "update": {"self._optimizer"}}
 

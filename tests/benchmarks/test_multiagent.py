@@ -1,0 +1,71 @@
+"""Laws of the games' benchmark: the exact player is exact, and what is measured is not measured again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pettingzoo", reason="games of several agents; grpo_gym[multiagent] brings it")
+
+from benchmarks import multiagent
+from benchmarks.multiagent import TASKS, main
+from benchmarks.tictactoe import ExactPlayer, after, value
+from grpo_gym.marl_evaluation import RandomPlayer, play_match
+
+
+def test_tic_tac_toe_is_a_draw_and_a_double_threat_is_won() -> None:
+    assert value((0,) * 9) == 0
+    assert value((1, 1, 0, -1, -1, 0, 0, 0, 0)) == 1
+    assert value((-1, -1, -1, 1, 1, 0, 0, 0, 0)) == -1
+    assert after((0, 1, -1, 0, 0, 0, 0, 0, 0), 0) == (-1, -1, 1, 0, 0, 0, 0, 0, 0)
+
+
+def test_the_exact_player_draws_with_itself_and_never_loses() -> None:
+    pytest.importorskip("pygame", reason="PettingZoo's tic-tac-toe imports it")
+    import gymnasium as gym
+
+    env = multiagent.TICTACTOE
+    assert play_match(env, ExactPlayer(), ExactPlayer(1), 20) == (0, 20, 0)
+    wins, _, losses = play_match(env, ExactPlayer(), RandomPlayer(gym.spaces.Discrete(9)), 40)
+    assert losses == 0
+    assert wins > 20
+
+
+def test_what_is_there_is_not_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+
+    def train(task: Any, algorithm: str, seed: int) -> dict[str, Any]:
+        asked.append((task.name, algorithm, seed))
+        return {"task": task.name, "algorithm": algorithm, "seed": seed, "scores": {"return": 1.0}}
+
+    monkeypatch.setattr(multiagent, "train", train)
+    words = ["--tasks", "duel", "simple_spread", "--seeds", "0", "1", "--output", str(tmp_path / "results.jsonl")]
+    main(words)
+    games = ["simple_spread"]
+    assert asked == [("duel", "grpo", seed) for seed in (0, 1)] + [
+        (name, algorithm, seed) for name in games for algorithm in ("grpo", "ppo", "random") for seed in (0, 1)
+    ]
+    main(words)
+    assert len(asked) == 8
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 8
+    assert "grpo seed 0: return: 1.0" in capsys.readouterr().out
+
+
+def test_a_run_is_recorded_with_its_steps_and_its_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiagent, "N_GAMES", 20)
+    task = dataclasses.replace(next(task for task in TASKS if task.name == "duel"), steps=100)
+    record = multiagent.train(task, "grpo", seed=100)
+    assert record["steps"] >= 100
+    assert record["agent_steps"] == record["steps"]
+    assert {name: sum(score) for name, score in record["scores"].items()} == {
+        "random": 20,
+        "fixed order": 20,
+        "posterior hunter": 20,
+    }
+    json.dumps(record)
