@@ -49,11 +49,14 @@ def arguments(task: Task, settings: str) -> dict[str, Any]:
     return {"variant": name, **common}
 
 
-def report(results: Path, command: str) -> Path:
+def report(results: Path) -> Path:
     """Write the table of all complete runs below `results` and return its path."""
     runs = records.read_all(results)
     by_task = [found for name in TASK_NAMES if (found := tables.entries(tasks.find(name), runs))]
     budgets = ", ".join(f"{found[0].task.name} {found[0].runs[0][-1].steps:,}" for found in by_task)
+    seeds = sorted({run[-1].seed for found in by_task for entry in found for run in entry.runs})
+    trained = " ".join(found[0].task.name for found in by_task)
+    command = f"python -m benchmarks.variants --tasks {trained} --seeds {' '.join(map(str, seeds))}"
     table = tables.ladder_table(by_task, SETTINGS, "variant", PREFIX)
     text = (
         "# The family\n\nOne learner, one network, the same number of groups, members, passes and rows in a minibatch "
@@ -88,8 +91,7 @@ def main(chosen_arguments: Sequence[str] | None = None) -> int:
     for failure in failures:
         print(f"\n{failure.cell} failed: {failure.reason}", file=sys.stderr)
     if any(cell.path(chosen.results).exists() for cell in cells):
-        command = f"python -m benchmarks.variants --seeds {' '.join(map(str, chosen.seeds))}"
-        print(report(chosen.results, command).read_text(encoding="utf-8"))
+        print(report(chosen.results).read_text(encoding="utf-8"))
     return 1 if failures else 0
 
 

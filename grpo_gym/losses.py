@@ -78,7 +78,7 @@ def clipped_weights(log_probs: Tensor, ratio: Tensor, advantages: Tensor, clip_l
 def sequence_log_ratio(log_ratio: Tensor, trajectories: Tensor) -> Tensor:
     """Give every step the mean log-ratio of its trajectory: the ratio of the whole sequence, length-normalised.
 
-      sᵢ = (π_θ(τᵢ) / π_old(τᵢ))^(1/|τᵢ|) = exp(mean over t of log ρᵢ,ₜ)
+      sᵢ = (π_θ(τᵢ) / π_old(τᵢ))^(1/length of τᵢ) = exp(mean over t of log ρᵢ,ₜ)
 
     GSPO, Zheng et al. 2025 (arXiv 2507.18071).
 

@@ -9,7 +9,9 @@ Returns less the group's mean: 2, −2 | 1, −1. Where no other γ is published
 """
 
 import inspect
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -292,3 +294,8 @@ def test_minibatches_take_no_sequence_apart() -> None:
         agent.learn(1)
     # 6 episodes, each in one minibatch of each of the two passes
     assert sorted(number for numbers in seen for number in numbers) == sorted([*range(6), *range(6)])
+
+
+def test_every_variant_has_its_row_in_the_docs() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "variants.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == list(VARIANTS)

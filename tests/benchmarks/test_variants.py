@@ -65,6 +65,7 @@ def test_the_same_command_runs_what_is_missing_and_writes_the_table(
     assert trained == [f"grpo variant_{name} CartPole-v1 seed {seed}" for name in ("grpo", "loop") for seed in (0, 2)]
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "| variant | CartPole-v1 |\n|---|--:|\n| grpo | **401** (400 … 402), n = 2 |\n| loop | **401**" in text
+    assert "python -m benchmarks.variants --tasks CartPole-v1 --seeds 0 2\n" in text
     assert text in capsys.readouterr().out
 
 
