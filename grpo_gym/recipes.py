@@ -89,6 +89,7 @@ RECIPES: dict[str, Recipe] = {
             "policy_kwargs": {"net_arch": [256, 256], "log_std_init": -1.0, "activation_fn": torch.nn.ReLU},
         },
     ),
+    "BipedalWalker-v3": Recipe(1_000_000, {**WALK, "gae_lambda": 0.95}),
     "Hopper-v5": Recipe(500_000, {**WALK, "gamma": 0.995}),
     "Walker2d-v5": Recipe(500_000, {**WALK, "n_groups": 2}),
     # the reward comes once, at the end: gamma 1, and many boards an iteration rather than many passes
