@@ -115,8 +115,8 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# Countdown: held-out problems",
         "",
-        f"`python -m benchmarks.countdown`: share of {N_PROBLEMS:,} held-out problems solved for each count of numbers;",
-        "mean over training seeds [smallest, largest]. Raw results: `countdown.jsonl`. Where illegal tokens are",
+        f"`python -m benchmarks.countdown`: share of {N_PROBLEMS:,} held-out problems solved for each count of",
+        "numbers; mean over training seeds [smallest, largest]. Raw results: `countdown.jsonl`. Where illegal tokens are",
         "punished, not masked, legal writing must be found by chance at first (7 of 200,000 uniformly random",
         "expressions are legal): a seed that does not find it solves nothing.",
         "",

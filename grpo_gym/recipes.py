@@ -96,7 +96,7 @@ RECIPES: dict[str, Recipe] = {
     "grpo/Battleship-v0": Recipe(
         1_500_000,
         {
-            "baseline": "soft_groups",
+            "baseline": "live_peers",
             "normalize_observations": False,
             "learning_rate": "lin_0.002",
             "n_groups": 64,
