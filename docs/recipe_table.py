@@ -32,7 +32,7 @@ def _section(env_id: str, found: Recipe) -> str:
 
 
 def _defaults() -> str:
-    parameters = inspect.signature(GRPO).parameters.values()
+    parameters = inspect.signature(GRPO.__init__).parameters.values()
     rows = [
         f"| `{parameter.name}` | `{_code(parameter.default)}` |"
         for parameter in parameters

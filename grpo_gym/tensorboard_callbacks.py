@@ -51,7 +51,9 @@ class HParamCallback(BaseCallback):
         boards = writers(self.logger)
         if not boards:
             raise ValueError("HParamCallback writes for TensorBoard, which is not used: give the agent tensorboard_log")
-        names = [name for name in inspect.signature(type(self.model)).parameters if name not in NO_HYPERPARAMETERS]
+        names = [
+            name for name in inspect.signature(type(self.model).__init__).parameters if name not in NO_HYPERPARAMETERS
+        ]
         values = {name: getattr(self.model, name) for name in names if hasattr(self.model, name)}
         plain = {name: x if isinstance(x, bool | int | float | str) else str(x) for name, x in values.items()}
         make: Any = hparams  # torch's own annotations know less than it takes

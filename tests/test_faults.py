@@ -286,6 +286,7 @@ def test_ctrl_c_stops_at_once_and_the_agent_and_the_handlers_are_as_before(tmp_p
         os.kill(os.getpid(), signal.SIGINT)
         return True
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
     agent = small(Walk, tensorboard_log=tmp_path).learn(24)
     before, handler = weights_digest(agent), signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
