@@ -211,15 +211,22 @@ def test_what_cannot_be_sent_back_is_told_in_words() -> None:
     assert "step 1 of" in "".join(getattr(raised.value, "__notes__", ["step 1 of"]))
 
 
-def test_an_environment_that_cannot_be_made_in_a_worker_says_why() -> None:
-    def make() -> Walk:
-        calls.append(1)
-        if len(calls) > 1:  # the first is for the spaces
-            raise OSError("no display")
+class OnlyHere:
+    """Makes environments where it was made; what arrives in a worker cannot."""
+
+    def __call__(self) -> Walk:
         return Walk()
 
-    calls: list[int] = []
-    agent = crew(make)
+    def __reduce__(self) -> Any:
+        return partial, (raise_no_display,)
+
+
+def raise_no_display() -> Walk:
+    raise OSError("no display")
+
+
+def test_an_environment_that_cannot_be_made_in_a_worker_says_why() -> None:
+    agent = crew(OnlyHere())
     with pytest.raises(OSError, match="no display"):
         agent.learn(10)
 
