@@ -21,9 +21,10 @@ import torch
 from grpo_gym import GRPO
 from grpo_gym.episodes import concatenate
 from grpo_gym.groups import plan
+from grpo_gym.packed_steps import side_by_side
 from grpo_gym.processes import Processes
 from grpo_gym.rollout import Collector
-from grpo_gym.workers import Crew, Task, Worker, pack_work, side_by_side
+from grpo_gym.workers import Crew, Task, Worker, pack_work
 
 N_GROUPS, GROUP_SIZE = 2, 8
 """Of a task."""

@@ -83,7 +83,10 @@ class MlpActor:
         self._kind = find_kind(self._head)
         log_std = self._head.log_std if self._kind is ArrayGaussian else None
         self._log_std = None if log_std is None else _array(log_std)
-        self._normalizer = copy.deepcopy(policy.normalizer).cpu() if policy.normalizer is not None else None
+        self._scaling = None
+        if policy.normalizer is not None:
+            shift, scale = policy.normalizer.shift_and_scale()
+            self._scaling = _array(shift), _array(scale), policy.normalizer.clip
         self.noise_size = policy.noise_size
         self.to_env = self._head.to_env
 
@@ -91,12 +94,18 @@ class MlpActor:
         self, observations: Array, noise: FloatArray | None, action_masks: BoolArray | None = None
     ) -> tuple[Array, FloatArray]:
         """See `MlpPolicy.act`."""
-        flat = self._preprocessor.flat(torch.from_numpy(observations))
-        if self._normalizer is not None:
-            flat = self._normalizer.forward(flat)
-        n_rows, n_blocks = len(flat), -(-len(flat) // BLOCK)
-        x = np.zeros((n_blocks, BLOCK, flat.shape[1]), np.float32)
-        x.reshape(-1, flat.shape[1])[:n_rows] = flat.numpy()
+        n_rows, size = len(observations), self._preprocessor.size
+        x = np.zeros((-(-n_rows // BLOCK), BLOCK, size), np.float32)
+        flat = x.reshape(-1, size)[:n_rows]
+        if self._preprocessor.only_flattens:
+            flat[:] = observations.reshape(n_rows, size)
+        else:
+            flat[:] = self._preprocessor.flat(torch.from_numpy(observations)).numpy()
+        if self._scaling is not None:
+            shift, scale, clip = self._scaling
+            flat -= shift
+            flat *= scale
+            np.minimum(np.maximum(flat, -clip, out=flat), clip, out=flat)
         for weight, bias, activation in self._layers:
             x = x @ weight
             x += bias

@@ -32,8 +32,12 @@ class RunningNormalizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[M, d]` float32 → `[M, d]` float32."""
-        scale = (self.variance + 1e-8).rsqrt().float()
-        return ((x - self.mean.float()) * scale).clamp(-self.clip, self.clip)
+        shift, scale = self.shift_and_scale()
+        return ((x - shift) * scale).clamp(-self.clip, self.clip)
+
+    def shift_and_scale(self) -> tuple[Tensor, Tensor]:
+        """Return what is subtracted and what is then multiplied by, `[d]` float32 each."""
+        return self.mean.float(), (self.variance + 1e-8).rsqrt().float()
 
     @torch.no_grad()
     def update(self, x: Tensor) -> None:

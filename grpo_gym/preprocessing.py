@@ -125,6 +125,11 @@ class Preprocessor:
         """Lay everything side by side, image's numbers too: `[M, ...]` → `[M, size]`."""
         return _joined([self._flat(i, part) for i, part in enumerate(self._parts(rows))])
 
+    @property
+    def only_flattens(self) -> bool:
+        """Whether `flat` is but a change of shape and type: of a Box that is no image and not coded."""
+        return isinstance(self.layout.space, gym.spaces.Box) and not self._one_hot[0] and not self.images[0]
+
     def _flat(self, i: int, part: Tensor) -> Tensor:
         if self.images[i]:
             return self._scaled(part).flatten(1)

@@ -103,28 +103,30 @@ class CrossFit:
     return.
 
     Attributes:
-        features: Φ, `[M, p]`, float64; the first is 1.
-        fold: part of each row, `[M]`, in 0…K−1.
+        features: Φ of each fold's own rows, K of `[Mₖ, p]`, float64; the first is 1.
+        rows: which ones they are, K of `[Mₖ]`.
         sums: Σ φ(s) over the rows that each fold is judged by, `[K, p]`.
         factors: Cholesky factors of A₋ₖ + r·M·I, `[R, K, p, p]`.
     """
 
-    features: Tensor
-    fold: Tensor
+    features: list[Tensor]
+    rows: list[Tensor]
     sums: Tensor
     factors: Tensor
 
     @staticmethod
     def of(features: Tensor, fold: Tensor, n_folds: int, ridges: Sequence[float]) -> CrossFit:
         """Factorise once; every target is then solved for cheaply."""
-        features = features.double()  # in float32 the rounding of A is larger than a small ridge
-        grams = torch.stack([features[fold == k].T @ features[fold == k] for k in range(n_folds)])
+        rows = [(fold == k).nonzero()[:, 0] for k in range(n_folds)]
+        # in float32 the rounding of A is larger than a small ridge
+        parts = [features[own].double() for own in rows]
+        grams = torch.stack([part.T @ part for part in parts])
         others = grams.sum(dim=0) - grams
         # the constant is hardly penalised: it is the plain mean of the peers, to which the rest is added
         penalty = torch.eye(features.shape[1], dtype=torch.float64)
         penalty[0, 0] = 1e-3
         scaled = len(features) * torch.tensor(ridges, dtype=torch.float64)[:, None, None, None]
-        return CrossFit(features, fold, others[:, 0], torch.linalg.cholesky(others + scaled * penalty))
+        return CrossFit(parts, rows, others[:, 0], torch.linalg.cholesky(others + scaled * penalty))
 
     def solve(self, targets: Tensor) -> Tensor:
         """Fit the targets `[M]`, with the ridge that predicts left-out rows best.
@@ -132,16 +134,22 @@ class CrossFit:
         Returns:
             The weights of the folds' fits, `[K, p]`.
         """
-        n_ridges, n_folds = self.factors.shape[:2]
-        parts = torch.stack([self.features[self.fold == k].T @ targets[self.fold == k] for k in range(n_folds)])
-        others = parts.sum(dim=0) - parts
+        own = [targets[rows] for rows in self.rows]
+        sums = torch.stack([part.T @ y for part, y in zip(self.features, own, strict=True)])
+        others = sums.sum(dim=0) - sums
         # what is common to all that a fold is judged by is no matter of likeness
         means = others[:, :1] / self.sums[:, :1]
-        centred = (others - means * self.sums)[None, :, :, None].expand(n_ridges, -1, -1, -1)
+        centred = (others - means * self.sums)[None, :, :, None].expand(len(self.factors), -1, -1, -1)
         weights = torch.cholesky_solve(centred, self.factors)[..., 0]
         weights[..., 0] += means[:, 0]
-        errors = torch.stack([(predict(w, self.features, self.fold) - targets).square().mean() for w in weights])
-        return weights[int(errors.argmin())]
+        each = zip(self.features, weights.unbind(dim=1), own, strict=True)
+        errors = torch.stack([(part @ w.T - y[:, None]).square().sum(dim=0) for part, w, y in each])
+        return weights[int(errors.sum(dim=0).argmin())]
+
+    def predict(self, weights: Tensor) -> Tensor:
+        """Predict each row by its fold's weights `[K, p]`: `[M]`."""
+        predicted = torch.cat([part @ w for part, w in zip(self.features, weights, strict=True)])
+        return torch.empty_like(predicted).index_copy_(0, torch.cat(self.rows), predicted)
 
 
 def predict(weights: Tensor, features: Tensor, fold: Tensor) -> Tensor:
@@ -175,7 +183,7 @@ def soft_group_values(rollout: Rollout, gamma: float, flatten: FeatureMap) -> tu
     for _ in range(1 if bool(rollout.terminated.all()) else N_FITS):
         weights = fit.solve(rollout.flat(_returns(rollout, tail, gamma)))
         tail = torch.where(rollout.terminated, 0.0, predict(weights, last, fold))
-    return rollout.padded(predict(weights, fit.features, fit.fold)), tail
+    return rollout.padded(fit.predict(weights)), tail
 
 
 def _returns(rollout: Rollout, tail: Tensor, gamma: float) -> Tensor:

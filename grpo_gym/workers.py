@@ -11,7 +11,7 @@ import itertools
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -21,6 +21,7 @@ import numpy as np
 from grpo_gym.acting import BLOCK, Actor
 from grpo_gym.episodes import concatenate
 from grpo_gym.groups import EndlessQueue, InPlay, PlanQueue, Queue
+from grpo_gym.packed_steps import PackedSteps, side_by_side
 from grpo_gym.rollout import Collector, Played
 from grpo_gym.types import IntArray, Rollout, Slots
 from grpo_gym.vec import EnvLike, make_slots
@@ -55,14 +56,14 @@ class Part:
 
     Attributes:
         rollout: its trajectories.
-        steps: its vector steps; of their infos only those of ended episodes.
+        steps: its vector steps.
         queue: the task's, as it is now.
         in_play: episodes that were cut.
         warnings: what the worker was warned of.
     """
 
     rollout: Rollout
-    steps: Sequence[Played]
+    steps: PackedSteps
     queue: Queue
     in_play: InPlay
     warnings: Sequence[Warning | str]
@@ -106,8 +107,7 @@ class Worker:
         steps: list[Played] = []
 
         def on_step(played: Played) -> bool:
-            kept = [info if over else {} for info, over in zip(played.infos, played.ended, strict=True)]
-            steps.append(replace(played, step=replace(played.step, infos=()), infos=kept))
+            steps.append(played)
             return True
 
         with warnings.catch_warnings(record=True) as caught:
@@ -115,7 +115,8 @@ class Worker:
                 self._collector.resume(task.in_play)
             rollout = self._collector.collect(cloudpickle.loads(task.actor), task.queue, task.n_steps, on_step)
         assert rollout is not None
-        return Part(rollout, steps, task.queue, self._collector.in_play(), [warning.message for warning in caught])
+        messages = [warning.message for warning in caught]
+        return Part(rollout, PackedSteps.of(steps), task.queue, self._collector.in_play(), messages)
 
     def close(self) -> None:
         """Release the environments."""
@@ -294,12 +295,6 @@ class WorkerCollector:
     def close(self) -> None:
         """End the workers."""
         self.crew.close()
-
-
-def side_by_side(parts: Sequence[Sequence[Played]]) -> Iterator[Played]:
-    """Put the t-th vector steps of all parts together, for every t."""
-    for together in itertools.zip_longest(*parts):
-        yield Played.join([played for played in together if played is not None])
 
 
 def deal_slots(n_slots: int, n_workers: int, n_groups: int, group_size: int, pinned: bool) -> IntArray:

@@ -66,6 +66,7 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     },
     "acting": MODEL,
     "episodes": EFFECTS | FILES | AGENT | {"gymnasium", "grpo_gym.losses", "grpo_gym.update", "grpo_gym.policy"},
+    "packed_steps": {"torch"} | EFFECTS | FILES | AGENT,
     "rollout": EFFECTS | FILES | AGENT | {"grpo_gym.losses", "grpo_gym.update"},
     "snapshots": {"torch"} | EFFECTS | FILES | AGENT | STEPPING | EVALUATING,
     "group_report": {"torch", "gymnasium"} | EFFECTS | FILES | AGENT | STEPPING | EVALUATING,
