@@ -32,13 +32,14 @@ N_POINTS = 12
 
 @dataclass(frozen=True)
 class Task:
-    """One training run of the quickstart, and what its score is to be compared with."""
+    """One training run of the quickstart, and what its score is to be compared with; None: the recipe's steps."""
 
     env_id: str
     measure: str
     score: Callable[[GRPO], float]
     references: dict[str, float]
     env_kwargs: dict[str, str] = field(default_factory=dict)
+    total_timesteps: int | None = None
 
 
 class Curve(BaseCallback):
@@ -135,6 +136,7 @@ def tasks() -> list[Task]:
                 "random": uniform_score(),
             },
             {"placement": "top_left"},
+            total_timesteps=1_000_000,
         ),
         Task(
             "grpo/DynamicBandit-v0",
@@ -151,7 +153,7 @@ def run(task: Task, folder: Path, seed: int, share: float) -> tuple[GRPO, Curve,
     spec = gym.spec(task.env_id)
     spec.kwargs.update(task.env_kwargs)
     agent = GRPO("MlpPolicy", spec, seed=seed, tensorboard_log=folder / "tensorboard", **recipe.arguments)
-    steps = int(recipe.total_timesteps * share)
+    steps = int((task.total_timesteps or recipe.total_timesteps) * share)
     curve = Curve(task.score, steps)
     started = time.perf_counter()
     print(f"{task.env_id}: {steps:,} steps")

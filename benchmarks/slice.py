@@ -58,8 +58,9 @@ def measure(task: Task, seed: int) -> dict[str, Any]:
     spec = gym.spec(task.env_id)
     spec.kwargs.update(task.env_kwargs)
     agent = GRPO("MlpPolicy", spec, seed=seed, **recipe.arguments)
-    budget = Budget(recipe.total_timesteps, task, CHECKPOINTS.get(task.env_id))
-    agent.learn(recipe.total_timesteps, callback=budget)
+    steps = task.total_timesteps or recipe.total_timesteps
+    budget = Budget(steps, task, CHECKPOINTS.get(task.env_id))
+    agent.learn(steps, callback=budget)
     record: dict[str, Any] = {
         "env": task.env_id,
         "env_kwargs": task.env_kwargs,

@@ -94,9 +94,9 @@ RECIPES: dict[str, Recipe] = {
     "Walker2d-v5": Recipe(500_000, {**WALK, "n_groups": 2}),
     # the reward comes once, at the end: gamma 1, and many boards an iteration rather than many passes
     "grpo/Battleship-v0": Recipe(
-        1_500_000,
+        5_000_000,
         {
-            "baseline": "live_peers",
+            "baseline": "soft_groups",
             "normalize_observations": False,
             "learning_rate": "lin_0.002",
             "n_groups": 64,
