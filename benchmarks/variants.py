@@ -61,7 +61,7 @@ def report(results: Path) -> Path:
     text = (
         "# The family\n\nOne learner, one network, the same number of groups, members, passes and rows in a minibatch "
         "(the recipe's of each task); only the variant differs, `grpo_gym.variant(name)` shows in what. `default` is "
-        "none of them: live peers. Final greedy score on the common seeds: IQM, 95 % interval, number of training "
+        "none of them: soft groups. Final greedy score on the common seeds: IQM, 95 % interval, number of training "
         f"seeds. Env steps: {budgets}.\n\n```\n{command}\n```\n\n{table}\n"
     )
     path = results / "README.md"

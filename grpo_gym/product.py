@@ -40,6 +40,12 @@ class MultiCategorical:
         """Return the exact `KL(self‖other)`, the sum over the choices: `[M]`."""
         return self._summed(self.choices.kl(other.choices))
 
+    def __getitem__(self, rows: Tensor) -> MultiCategorical:
+        """Return the distributions of these rows, by their numbers or as a mask."""
+        owner = torch.arange(len(self.choices.log_probs) // self.k, device=rows.device)[rows]
+        choices = owner[:, None] * self.k + torch.arange(self.k, device=rows.device)
+        return MultiCategorical(self.choices[choices.reshape(-1)], self.k)
+
     def _summed(self, values: Tensor) -> Tensor:
         return values.view(-1, self.k).sum(dim=1)
 
@@ -77,3 +83,7 @@ class Product:
     def kl(self, other: Product) -> Tensor:
         """Return the exact `KL(self‖other)`, the sum over the parts: `[M]`."""
         return self.choices.kl(other.choices) + self.reals.kl(other.reals)
+
+    def __getitem__(self, rows: Tensor) -> Product:
+        """Return the distributions of these rows, by their numbers or as a mask."""
+        return Product(self.choices[rows], self.reals[rows])

@@ -69,6 +69,20 @@ RECIPES: dict[str, Recipe] = {
             "ent_coef": 0.02,
         },
     ),
+    # far is only found by staying with a strong push: a wide spread of actions to begin with
+    "MountainCarContinuous-v0": Recipe(
+        100_000,
+        {
+            **SOFT,
+            "n_steps": 128,
+            "learning_rate": "lin_0.001",
+            "batch_size": 128,
+            "n_epochs": 10,
+            "gamma": 0.999,
+            "gae_lambda": 0.95,
+            "policy_kwargs": {"log_std_init": 0.5},
+        },
+    ),
     "Pendulum-v1": Recipe(
         100_000,
         {**SOFT, "n_steps": 128, "learning_rate": "lin_0.002", "batch_size": 64, "n_epochs": 10, "gamma": 0.95},
@@ -122,6 +136,10 @@ RECIPES: dict[str, Recipe] = {
             "ent_coef": 0.02,
             "policy_kwargs": {"net_arch": [256, 256], "activation_fn": torch.nn.ReLU},
         },
+    ),
+    # without memory the best there is: stay with what paid, move on from what did not
+    "grpo/Bandit-v0": Recipe(
+        100_000, {**SOFT, "learning_rate": "lin_0.003", "batch_size": 128, "n_epochs": 10, "gamma": 0.9}
     ),
     # a pull says little about later ones (gamma), and an arm given up too early is never found again (entropy)
     "grpo/DynamicBandit-v0": Recipe(

@@ -104,6 +104,14 @@ def test_a_product_diverges_by_the_sum_of_its_parts() -> None:
     assert made.kl(made).tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize("rows", [[2, 0], [True, False, True]])
+def test_rows_of_a_product_are_the_products_of_those_rows(rows: list[int] | list[bool]) -> None:
+    made, actions, _ = a_product()
+    index = torch.tensor(rows)
+    assert torch.equal(made[index].log_prob(actions[index]), made.log_prob(actions)[index])
+    assert torch.equal(made[index].entropy(), made.entropy()[index])
+
+
 def test_the_mode_is_that_of_each_part() -> None:
     made, _, _ = a_product()
     assert made.mode()[:, :5].tolist() == made.choices.mode().tolist()

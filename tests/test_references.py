@@ -13,6 +13,7 @@ from grpo_gym.distributions import Categorical, DiagonalGaussian
 from grpo_gym.references import ESTIMATORS, Reference, adapted, divergence, loss_to_reference
 from grpo_gym.types import Batch
 from tests.agents import digest, small, watched, weights_digest
+from tests.identities import SPACES, Identity
 from tests.test_losses import case, every_distribution, gradient, slope
 from tests.toys import IdentityBox, IdentityDiscrete, MaskedByInfo, Walk, play, policy_for
 
@@ -227,6 +228,22 @@ def test_another_agents_file_can_be_the_reference(tmp_path: Path) -> None:
     before = distance(agent, other.policy, IdentityDiscrete)
     agent.learn(400)
     assert distance(agent, other.policy, IdentityDiscrete) < 0.3 * before
+
+
+@pytest.mark.parametrize("space", ["multidiscrete", "multibinary", "dict", "boxes"])
+def test_the_exact_divergence_is_there_for_every_kind_of_action(space: str) -> None:
+    def make() -> Identity:
+        return Identity(SPACES[space])
+
+    policy = "MultiInputPolicy" if space in ("dict", "boxes") else "MlpPolicy"
+    settings = {"policy": policy, "group_size": 8, "n_epochs": 2, "batch_size": 32, "gamma": 0.0}
+    distances = []
+    for kl_coef in (0.0, 5.0):
+        agent = small(make, **settings, learning_rate=1e-2, kl_coef=kl_coef, kl_estimator="exact")
+        initial = copy.deepcopy(agent.policy)
+        agent.learn(400)
+        distances.append(distance(agent, initial, make))
+    assert distances[1] < 0.5 * distances[0]
 
 
 def test_a_reference_of_other_shapes_cannot_follow(tmp_path: Path) -> None:
