@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 import numpy as np
 import torch
@@ -63,6 +63,27 @@ class Actor(Protocol):
         ...
 
 
+class RecurrentActor(Actor, Protocol):
+    """An actor with a memory, which whoever plays keeps for it: `memory_size` numbers for each episode.
+
+    An episode begins with zeros; `act` takes every observation for the first of its episode.
+    """
+
+    @property
+    def memory_size(self) -> int: ...  # noqa: D102
+
+    def act_from(
+        self, memories: FloatArray, observations: Array, noise: FloatArray | None, action_masks: BoolArray | None = None
+    ) -> tuple[Array, FloatArray, FloatArray]:
+        """Return actions, their log-probabilities, and `[M, memory_size]` that follows on `memories`."""
+        ...
+
+
+def remembers(actor: object) -> TypeGuard[RecurrentActor]:
+    """Tell whether an actor has a memory."""
+    return hasattr(actor, "act_from")
+
+
 class MlpActor:
     """Acts as an `MlpPolicy` does at the moment, by a copy of its weights.
 
@@ -94,18 +115,27 @@ class MlpActor:
         self, observations: Array, noise: FloatArray | None, action_masks: BoolArray | None = None
     ) -> tuple[Array, FloatArray]:
         """See `MlpPolicy.act`."""
+        return self._choose(self._features(observations), len(observations), noise, action_masks)
+
+    def _features(self, observations: Array) -> FloatArray:
+        """Preprocess observations, in blocks `[n_blocks, BLOCK, d]`."""
         n_rows, size = len(observations), self._preprocessor.size
-        x = np.zeros((-(-n_rows // BLOCK), BLOCK, size), np.float32)
-        flat = x.reshape(-1, size)[:n_rows]
         if self._preprocessor.only_flattens:
-            flat[:] = observations.reshape(n_rows, size)
+            blocks = in_blocks(observations.reshape(n_rows, size))
         else:
-            flat[:] = self._preprocessor.flat(torch.from_numpy(observations)).numpy()
+            blocks = in_blocks(self._preprocessor.flat(torch.from_numpy(observations)).numpy())
         if self._scaling is not None:
             shift, scale, clip = self._scaling
+            flat = blocks.reshape(-1, size)[:n_rows]
             flat -= shift
             flat *= scale
             np.minimum(np.maximum(flat, -clip, out=flat), clip, out=flat)
+        return blocks
+
+    def _choose(
+        self, x: FloatArray, n_rows: int, noise: FloatArray | None, action_masks: BoolArray | None
+    ) -> tuple[Array, FloatArray]:
+        """Go from the blocks of `n_rows` features through the layers to actions."""
         for weight, bias, activation in self._layers:
             x = x @ weight
             x += bias
@@ -169,6 +199,13 @@ def _filled_up(rows: Array, n_rows: int) -> Array:
     filled = np.full((n_rows, *rows.shape[1:]), 0.5, rows.dtype)
     filled[: len(rows)] = rows
     return filled
+
+
+def in_blocks(rows: FloatArray) -> FloatArray:
+    """Part `[M, d]` into blocks `[n_blocks, BLOCK, d]`, the last one filled up with zeros."""
+    blocks = np.zeros((-(-len(rows) // BLOCK), BLOCK, rows.shape[1]), np.float32)
+    blocks.reshape(-1, rows.shape[1])[: len(rows)] = rows
+    return blocks
 
 
 def knows(policy: MlpPolicy) -> bool:

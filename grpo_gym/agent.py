@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from grpo_gym import arguments
+from grpo_gym.acting import remembers
 from grpo_gym.adapters import add_adapters, merge_adapters
 from grpo_gym.advantages import silence_narrow_groups
 from grpo_gym.baselines import BASELINES, Comparison
@@ -29,7 +30,8 @@ from grpo_gym.policies import find_policy, make_policy
 from grpo_gym.policy_model import PolicyModel
 from grpo_gym.prediction import Prediction
 from grpo_gym.progress import ProgressBarCallback
-from grpo_gym.references import Reference
+from grpo_gym.recurrent import Recollection
+from grpo_gym.references import Reference, require_whole_episodes
 from grpo_gym.reports import episode_stats, rollout_stats, shaping_stats, update_stats
 from grpo_gym.rewards import RewardPart
 from grpo_gym.rollout import Played
@@ -58,8 +60,9 @@ class GRPO:
     compared with what.
 
     Args:
-        policy: "MlpPolicy", "CnnPolicy" for images, "MultiInputPolicy" for a Dict or Tuple with images in it; or a
-            class or an object of your own, see `policy_model.PolicyModel`.
+        policy: "MlpPolicy", "CnnPolicy" for images, "MultiInputPolicy" for a Dict or Tuple with images in it;
+            "MlpGruPolicy", "CnnGruPolicy", "MultiInputGruPolicy", with a memory, where an observation does not tell
+            all; or a class or an object of your own, see `policy_model.PolicyModel`.
         env: an id, an EnvSpec, a function that makes an environment, an environment with a spec, or a vector
             environment that accepts a list of seeds. None only to use a loaded agent without training it.
         learning_rate: a number, "lin_X" (X to 0 in a straight line), or a function of the progress remaining.
@@ -68,7 +71,8 @@ class GRPO:
         n_steps: cut episodes after so many steps of each environment, update, and go on with them: many small
             updates where episodes are long. None: whole episodes. Only for baselines that estimate the value of a
             state ("soft_groups"); then `n_groups * group_size` environments play all the time.
-        batch_size: rows of a minibatch; None for the whole iteration at once.
+        batch_size: steps in a minibatch; None for the whole iteration at once. A policy with a memory learns from
+            whole trajectories, of about so many steps in all.
         n_epochs: passes over an iteration's steps.
         gamma: discount in [0, 1].
         gae_lambda: λ of the λ-returns, for baselines that estimate the value of a state ("soft_groups").
@@ -376,6 +380,7 @@ class GRPO:
         initial, update = self.reference == "initial", self.reference_update
         policy = self.policy if initial else GRPO.load(self.reference, device=self.device).policy
         shares_base = self.adapter_rank is not None and initial and update is None
+        require_whole_episodes(policy, self.n_steps)
         reference = Reference(policy, self.kl_coef, self.kl_estimator, update, self.reference_kl, shares_base)
         reference.load_state(self._reference_state)
         reference.check_fits(self.policy)
@@ -515,18 +520,22 @@ class GRPO:
 
         Args:
             observation: one observation, or a batch `[n, ...]`; a dict or tuple of such for Dict and Tuple spaces.
-            state: handed back unchanged: this policy has no memory.
-            episode_start: ignored for the same reason.
+            state: what the last call for these episodes returned; None at their start. Policies without a memory
+                hand it back unchanged.
+            episode_start: True where the observation is the first of its episode, `[n]`: there the state is forgotten.
             deterministic: the most probable action instead of a drawn one.
             action_masks: legal actions, `[n_actions]` or `[n, n_actions]`; see `action_code.ActionCode` for actions
                 of several parts.
 
         Returns:
             `(actions, state)`: one action for one observation; Box actions within their bounds. Actions of Dict and
-            Tuple spaces are dicts and tuples, for a batch of arrays `[n, ...]`.
+            Tuple spaces are dicts and tuples, for a batch of arrays `[n, ...]`. The state is for the next call; of
+            policies with a memory `[n, memory_size]`, where n = 1 for one observation.
         """
-        actions = self._prediction.predict(self.policy, observation, deterministic, action_masks, self._predict_rng)
-        return actions, state
+        memory = Recollection(self.policy, state, episode_start) if remembers(self.policy) else None
+        actor = memory or self.policy
+        actions = self._prediction.predict(actor, observation, deterministic, action_masks, self._predict_rng)
+        return actions, state if memory is None else memory.state
 
     @property
     def logger(self) -> Logger:

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from grpo_gym.acting import remembers
 from grpo_gym.advantages import SCALES, TRUNCATED
 from grpo_gym.baselines import BASELINES, BOOTSTRAPPING, OF_EPISODES
 from grpo_gym.losses import AGGREGATIONS, OBJECTIVES
-from grpo_gym.references import ESTIMATORS, PLACES
+from grpo_gym.references import ESTIMATORS, PLACES, require_whole_episodes
 from grpo_gym.rewards import check_reward_functions
 
 NOT_HERE = {
@@ -53,6 +54,19 @@ def check(values: Mapping[str, Any]) -> None:
     _check_family(values)
     if values["n_steps"] is not None:
         _check_segments(values)
+    if remembers(values["policy_class"]):
+        _check_memory(values)
+
+
+def _check_memory(values: Mapping[str, Any]) -> None:
+    """Refuse what would ask a policy with a memory in the middle of an episode."""
+    if values["baseline"] == "vine":
+        raise ValueError(
+            "baseline='vine' plays on from the middle of episodes, where a policy with a memory would remember "
+            "nothing; use another baseline, or a policy without one"
+        )
+    if values["kl_coef"] > 0:
+        require_whole_episodes(values["policy_class"], values["n_steps"])
 
 
 def _check_family(values: Mapping[str, Any]) -> None:

@@ -118,9 +118,10 @@ def play(
     watched = gym.make(env, render_mode=mode, **kwargs)
     for seed in range(first_seed, first_seed + episodes):
         observation, info = watched.reset(seed=seed)
-        total, done = 0.0, False
+        total, done, state = 0.0, False, None
         while not done:
-            action, _ = model.predict(observation, deterministic=True, action_masks=info.get("action_mask"))
+            mask = info.get("action_mask")
+            action, state = model.predict(observation, state, deterministic=True, action_masks=mask)
             observation, reward, terminated, truncated, info = watched.step(action)
             total, done = total + float(reward), terminated or truncated
             if mode == "ansi":

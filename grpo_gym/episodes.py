@@ -19,18 +19,26 @@ class TrajectoryRecorder:
         self.idle_steps = 0
         self._jobs: list[Jobs] = []
         self._starts: list[BoolArray] = []
+        self._memories: list[FloatArray] = []
         self._n_trajectories = 0
         self._columns: dict[str, list[Array]] = {
             name: [] for name in ("row", "observations", "actions", "log_probs", "masks", "rewards")
         }
         self._ends: dict[str, list[Array]] = {name: [] for name in ("row", "terminated", "truncated", "observations")}
 
-    def begin(self, jobs: Jobs, starts: bool) -> IntArray:
-        """Open a trajectory for each job, and return their rows; `starts` if their episodes begin here."""
+    def begin(self, jobs: Jobs, starts: bool, memories: FloatArray | None = None) -> IntArray:
+        """Open a trajectory for each job, and return their rows.
+
+        Args:
+            jobs: k of them.
+            starts: their episodes begin here.
+            memories: what the policy remembers of each, `[k, h]`; None, or h = 0, if it has no memory.
+        """
         rows = np.arange(self._n_trajectories, self._n_trajectories + len(jobs.seeds))
         self._n_trajectories += len(rows)
         self._jobs.append(jobs)
         self._starts.append(np.full(len(rows), starts))
+        self._memories.append(np.zeros((len(rows), 0), np.float32) if memories is None else memories)
         return rows
 
     def add(
@@ -80,6 +88,7 @@ class TrajectoryRecorder:
         seeds = np.concatenate([jobs.seeds for jobs in self._jobs])[sequence]
         _, first, groups = np.unique(numbers[sequence], return_index=True, return_inverse=True)
         masks = torch.from_numpy(self._sorted("masks", order)) if self._columns["masks"] else None
+        memories = torch.from_numpy(np.concatenate(self._memories)[sequence])
         return Rollout(
             observations=torch.from_numpy(self._sorted("observations", order)),
             actions=torch.from_numpy(self._sorted("actions", order)),
@@ -96,6 +105,7 @@ class TrajectoryRecorder:
             seeds=seeds[first],
             group_size=group_size,
             idle_steps=self.idle_steps,
+            memories=memories if memories.shape[1] else None,
         )
 
     def _sorted(self, name: str, order: IntArray) -> Any:
@@ -134,6 +144,7 @@ def concatenate(rollouts: list[Rollout]) -> Rollout:
         seeds=seeds,
         group_size=rollouts[0].group_size,
         idle_steps=sum(r.idle_steps for r in rollouts),
+        memories=None if rollouts[0].memories is None else joined("memories"),
     )
 
 
@@ -173,4 +184,5 @@ def select_episodes(rollout: Rollout, episodes: torch.Tensor) -> Rollout:
         groups=(kept.cumsum(0) - 1)[rollout.groups[episodes]],
         members=rollout.members[episodes],
         seeds=rollout.seeds[kept.numpy()],
+        memories=None if rollout.memories is None else rollout.memories[episodes],
     )

@@ -91,6 +91,7 @@ class InPlay:
         lengths: steps that each has behind it, `[k]`.
         actions: sent to the environment, one episode after the other, `[Σ lengths, ...]`.
         observations: seen last, `[k, ...]`: the proof that a replay came to the same place.
+        memories: what the policy remembers of each, `[k, h]`; the weights that made it may be gone.
     """
 
     slots: IntArray
@@ -98,12 +99,13 @@ class InPlay:
     lengths: IntArray
     actions: Array
     observations: Array
+    memories: FloatArray
 
     @staticmethod
     def none() -> InPlay:
         """Return no episodes."""
         empty = np.zeros(0, np.int64)
-        return InPlay(empty, Jobs(empty, empty, empty, empty), empty, empty, empty)
+        return InPlay(empty, Jobs(empty, empty, empty, empty), empty, empty, empty, np.zeros((0, 0), np.float32))
 
     def split(self, sizes: IntArray) -> list[InPlay]:
         """Part the slots into ranges of these sizes, numbered from 0 in each part."""
@@ -112,8 +114,9 @@ class InPlay:
         for first, size in zip(np.cumsum(sizes) - sizes, sizes, strict=True):
             here = ((self.slots >= first) & (self.slots < first + size)).nonzero()[0]
             actions = self.actions[np.isin(owner, here)]
+            jobs, lengths = self.jobs.select(here), self.lengths[here]
             slots = self.slots[here] - first
-            parts.append(InPlay(slots, self.jobs.select(here), self.lengths[here], actions, self.observations[here]))
+            parts.append(InPlay(slots, jobs, lengths, actions, self.observations[here], self.memories[here]))
         return parts
 
     @staticmethod
@@ -131,6 +134,7 @@ class InPlay:
             np.concatenate([part.lengths for part, _ in numbered]),
             np.concatenate([part.actions for part, _ in numbered]),
             np.concatenate([part.observations for part, _ in numbered]),
+            np.concatenate([part.memories for part, _ in numbered]),
         )
 
 

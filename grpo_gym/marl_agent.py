@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from grpo_gym import arguments
+from grpo_gym.acting import remembers
 from grpo_gym.advantages import groups_with_spread
 from grpo_gym.agent import ARGUMENTS, GRPO
 from grpo_gym.callbacks import BaseCallback
@@ -95,6 +96,8 @@ class MultiGRPO(GRPO):
         for name, (only, why) in ONLY.items():
             if getattr(self, name) != only:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not for several agents: {why}; leave it {only!r}")
+        if remembers(self.policy_class):
+            raise ValueError(f"policy={policy!r} has a memory, which is not for several agents: use one without")
         arguments.number("league_share", league_share, 0.0, 1.0)
         arguments.whole("league_size", league_size, 1)
         arguments.whole("league_every", league_every, 1)

@@ -9,8 +9,19 @@ from typing import Any
 
 import gymnasium as gym
 
-from grpo_gym.policy import POLICIES, MlpPolicy
+from grpo_gym.policy import CnnPolicy, MlpPolicy, MultiInputPolicy
 from grpo_gym.policy_model import PolicyModel
+from grpo_gym.recurrent import CnnGruPolicy, MlpGruPolicy, MultiInputGruPolicy
+
+POLICIES: dict[str, type[MlpPolicy]] = {
+    "MlpPolicy": MlpPolicy,
+    "CnnPolicy": CnnPolicy,
+    "MultiInputPolicy": MultiInputPolicy,
+    "MlpGruPolicy": MlpGruPolicy,
+    "CnnGruPolicy": CnnGruPolicy,
+    "MultiInputGruPolicy": MultiInputGruPolicy,
+}
+"""Policies by the name that `GRPO(policy=...)` takes."""
 
 METHODS = ("act", "to_env", "actor", "preprocess", "__call__", "flatten", "observe")
 STATE_METHODS = ("parameters", "state_dict", "load_state_dict", "to")
@@ -94,9 +105,12 @@ def make_policy(
 
 
 def _refuse_unknown(policy: type[MlpPolicy], given: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(policy).parameters
+    parameters = dict(inspect.signature(policy).parameters)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
+        if policy not in POLICIES.values():
+            return
+        del parameters["kwargs"]
+        parameters.update(inspect.signature(MlpPolicy).parameters)
     for name in given:
         if name in NOT_HERE:
             raise TypeError(f"policy_kwargs has no {name!r}: {NOT_HERE[name]}")

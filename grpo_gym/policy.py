@@ -48,6 +48,7 @@ class MlpPolicy(nn.Module):
 
     NET_ARCH: ClassVar[tuple[int, ...]] = (64, 64)
     EXTRACTOR: ClassVar[type[nn.Module] | None] = None
+    KIND: ClassVar[str] = "Policy"  # how the names end of those for other observations
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class MlpPolicy(nn.Module):
             raise ValueError(f"features_extractor_kwargs={features_extractor_kwargs} and no features_extractor_class")
         normalized = size if self.features_extractor is None else self.preprocessor.vector_size
         self.normalizer = RunningNormalizer(normalized) if normalize_observations and normalized else None
+        size = self._make_memory(size)
         layers: list[nn.Module] = []
         for width in _hidden_widths(self.NET_ARCH if net_arch is None else net_arch):
             layers += [nn.Linear(size, width), activation_fn()]
@@ -106,6 +108,10 @@ class MlpPolicy(nn.Module):
             kwargs = {"normalized_image": True, **kwargs}
         plain = self.preprocessor.layout.is_plain
         return extractor_class(spaces[""] if plain else gym.spaces.Dict(spaces), **kwargs)
+
+    def _make_memory(self, n_features: int) -> int:
+        """Make what stands between the features and the layers; return how many numbers come out of it."""
+        return n_features
 
     @property
     def noise_size(self) -> int:
@@ -137,9 +143,14 @@ class MlpPolicy(nn.Module):
 
     def forward(self, features: Tensor, action_masks: Tensor | None = None) -> Distribution:
         """Preprocessed observations `[M, ...]`, and masks `[M, n]` or None → M action distributions."""
-        if self.features_extractor is not None:
-            features = self.features_extractor(self._extractor_inputs(features))
-        return self.head.forward(self.body(features), action_masks)
+        return self.head.forward(self.body(self._extract(features)), action_masks)
+
+    def _extract(self, features: Tensor) -> Tensor:
+        """Preprocessed observations `[M, ...]` → what the layers, or the memory before them, take, `[M, d]`."""
+        if self.features_extractor is None:
+            return features
+        extracted: Tensor = self.features_extractor(self._extractor_inputs(features))
+        return extracted
 
     def _extractor_inputs(self, observations: Tensor) -> Any:
         vector = None if self.normalizer is None else self.normalizer.forward(self.preprocessor.vector(observations))
@@ -217,17 +228,19 @@ class CnnPolicy(MlpPolicy):
     `normalize_images=False` they may be of any numbers, and are not scaled.
     """
 
-    NET_ARCH = ()
+    NET_ARCH: ClassVar[tuple[int, ...]] = ()
     EXTRACTOR = ImageFeatures
 
     def _check_observations(self) -> None:
         space = self.observation_space
         if not self.preprocessor.layout.is_plain:
-            raise ValueError(f"CnnPolicy is for images alone, got {space}; use policy='MultiInputPolicy'")
+            raise ValueError(
+                f"{type(self).__name__} is for images alone, got {space}; use policy='MultiInput{self.KIND}'"
+            )
         if not self.preprocessor.images[0]:
             raise ValueError(
-                "CnnPolicy expects images, Box(0, 255, (height, width, channels), uint8) or channels first, got "
-                f"{space}; use policy='MlpPolicy', or for images of other numbers "
+                f"{type(self).__name__} expects images, Box(0, 255, (height, width, channels), uint8) or channels "
+                f"first, got {space}; use policy='Mlp{self.KIND}', or for images of other numbers "
                 "policy_kwargs={'normalize_images': False}"
             )
 
@@ -242,19 +255,11 @@ class MultiInputPolicy(MlpPolicy):
 
     def _check_observations(self) -> None:
         if self.preprocessor.layout.is_plain:
-            better = "CnnPolicy" if self.preprocessor.images[0] else "MlpPolicy"
+            better = ("Cnn" if self.preprocessor.images[0] else "Mlp") + self.KIND
             raise ValueError(
-                f"MultiInputPolicy expects a Dict or Tuple of observations, got {self.observation_space}; use "
+                f"{type(self).__name__} expects a Dict or Tuple of observations, got {self.observation_space}; use "
                 f"policy={better!r}"
             )
-
-
-POLICIES: dict[str, type[MlpPolicy]] = {
-    "MlpPolicy": MlpPolicy,
-    "CnnPolicy": CnnPolicy,
-    "MultiInputPolicy": MultiInputPolicy,
-}
-"""Policies by the name that `GRPO(policy=...)` takes."""
 
 
 def _hidden_widths(net_arch: Iterable[int] | dict[str, Iterable[int]]) -> list[int]:

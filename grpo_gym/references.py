@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from grpo_gym.acting import remembers
 from grpo_gym.adapters import without_adapters
 from grpo_gym.losses import kl_k1, kl_k2, kl_k3
 from grpo_gym.policy_model import Likelihood, PolicyModel
@@ -186,5 +187,21 @@ def _differences(shapes: Mapping[str, torch.Size], expected: Mapping[str, torch.
 def _distribution(policy: PolicyModel, rollout: Rollout) -> Likelihood:
     masks = rollout.action_masks
     features = policy.preprocess(rollout.observations.to(policy.device))
-    distribution: Likelihood = policy(features, None if masks is None else masks.to(policy.device))
+    inputs: tuple[Any, ...] = (features, None if masks is None else masks.to(policy.device))
+    if remembers(policy):
+        inputs = (*inputs, None, rollout.lengths)
+    distribution: Likelihood = policy(*inputs)
     return distribution
+
+
+def require_whole_episodes(policy: object, n_steps: int | None) -> None:
+    """Refuse to compare a policy with a memory where episodes are cut: what is remembered at a cut is the learner's.
+
+    Raises:
+        ValueError: if it is one, and `n_steps` cuts them.
+    """
+    if n_steps is not None and remembers(policy):
+        raise ValueError(
+            f"n_steps={n_steps} cuts episodes, and kl_coef compares policies of which one has a memory, and was not "
+            "there before the cut; expected n_steps=None for whole episodes, kl_coef=0, or policies without a memory"
+        )

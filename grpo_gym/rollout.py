@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from grpo_gym.acting import Actor
+from grpo_gym.acting import Actor, remembers
 from grpo_gym.action_code import ActionCode
 from grpo_gym.env_layers import recorded
 from grpo_gym.episodes import TrajectoryRecorder
@@ -89,6 +89,7 @@ class Collector:
         self._observations: Array = np.zeros((n_slots, *self._layout.shape), self._layout.dtype)
         self._masks: BoolArray | None = None
         self._latest: tuple[IntArray, Array] = zeros[:0], zeros[:0]  # slots and actions of the last vector step
+        self._memories = np.zeros((n_slots, 0), np.float32)
         self._sent: list[Array] = []  # actions of the vector steps that episodes in play go back to
 
     def collect(
@@ -120,7 +121,10 @@ class Collector:
         free, self._free = self._free, np.ones_like(self._free)  # until this rollout is complete nothing is in play
         rows = np.full(len(free), -1)
         slots = (~free).nonzero()[0]
-        rows[slots] = record.begin(self._jobs.select(slots), starts=False)
+        memory_size = actor.memory_size if remembers(actor) else 0
+        if self._memories.shape[1] != memory_size:
+            self._memories = np.zeros((len(free), memory_size), np.float32)
+        rows[slots] = record.begin(self._jobs.select(slots), False, self._memories[slots])
         step_count = 0
         while n_steps is None or step_count < n_steps:
             if free.any():
@@ -146,7 +150,8 @@ class Collector:
         lengths = self._lengths[slots]
         latest = {int(n): self._sent[len(self._sent) - n :] for n in lengths}
         actions = [sent[slot] for slot, n in zip(slots, lengths, strict=True) for sent in latest[int(n)]]
-        return InPlay(slots, self._jobs.select(slots), lengths, np.array(actions), self._observations[slots])
+        jobs, observations, memories = self._jobs.select(slots), self._observations[slots], self._memories[slots]
+        return InPlay(slots, jobs, lengths, np.array(actions), observations, memories)
 
     def resume(self, episodes: InPlay) -> None:
         """Play these episodes and no others, brought back by taking their actions again from their seeds.
@@ -158,6 +163,8 @@ class Collector:
         if not len(slots):
             return
         self._put(slots, episodes.jobs)
+        self._memories = np.zeros((len(self._free), episodes.memories.shape[1]), np.float32)
+        self._memories[slots] = episodes.memories
         first, longest = np.cumsum(lengths) - lengths, int(lengths.max(initial=0))
         shape = (len(self._free), *episodes.actions.shape[1:])
         self._sent = [np.zeros(shape, episodes.actions.dtype) for _ in range(longest)]
@@ -188,14 +195,14 @@ class Collector:
         if not len(slots):
             return
         free[slots] = False
-        rows[slots] = record.begin(jobs, starts=True)
         self._put(slots, jobs)
+        rows[slots] = record.begin(jobs, True, self._memories[slots])
 
     def _put(self, slots: IntArray, jobs: Jobs) -> None:
         """Start these episodes in these slots."""
         for name in ("groups", "members", "seeds", "noise_seeds"):
             getattr(self._jobs, name)[slots] = getattr(jobs, name)
-        self._lengths[slots], self._returns[slots] = 0, 0.0
+        self._lengths[slots], self._returns[slots], self._memories[slots] = 0, 0.0, 0.0
         observations, masks = self._started(slots, jobs.seeds)
         self._see(slots, observations, masks)
 
@@ -248,7 +255,11 @@ class Collector:
         if masks is not None:
             self._refuse_empty_masks(masks, slots)
         noise = episode_noise(self._jobs.noise_seeds[slots], self._lengths[slots], actor.noise_size)
-        actions, log_probs = actor.act(observations, noise, masks)
+        if remembers(actor):
+            memories = self._memories[slots]
+            actions, log_probs, self._memories[slots] = actor.act_from(memories, observations, noise, masks)
+        else:
+            actions, log_probs = actor.act(observations, noise, masks)
         env_actions = actor.to_env(actions)
         step = self._stepped(slots, env_actions)
         if keep:

@@ -6,13 +6,14 @@ import copy
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from grpo_gym.checkpoint import Checkpoint
 from grpo_gym.encoding import decode_space, decode_value, encode_space, encode_value, find_unsaved, refuse_unsaved
 from grpo_gym.features import EXTRACTORS
 from grpo_gym.groups import InPlay, Jobs
-from grpo_gym.policy import POLICIES
+from grpo_gym.policies import POLICIES
 from grpo_gym.policy_model import PolicyModel
 from grpo_gym.types import Slots
 
@@ -93,7 +94,7 @@ def _in_play_tensors(agent: GRPO) -> dict[str, torch.Tensor]:
     episodes = agent.sampler.in_play()
     if episodes is None:
         return {}
-    arrays = {name: getattr(episodes, name) for name in ("slots", "lengths", "actions", "observations")}
+    arrays = {name: getattr(episodes, name) for name in ("slots", "lengths", "actions", "observations", "memories")}
     arrays.update({name: getattr(episodes.jobs, name) for name in ("groups", "members", "seeds", "noise_seeds")})
     return {f"in_play.{name}": torch.from_numpy(array) for name, array in arrays.items()}
 
@@ -103,7 +104,9 @@ def _stored_in_play(streams: Mapping[str, torch.Tensor]) -> InPlay | None:
         return None
     given = {name.removeprefix("in_play."): x.cpu().numpy() for name, x in streams.items() if name != "update"}
     jobs = Jobs(*(given[name] for name in ("groups", "members", "seeds", "noise_seeds")))
-    return InPlay(given["slots"], jobs, given["lengths"], given["actions"], given["observations"])
+    nothing = np.zeros((len(given["slots"]), 0), np.float32)  # what files have that are older than memories
+    memories = given.get("memories", nothing)
+    return InPlay(given["slots"], jobs, given["lengths"], given["actions"], given["observations"], memories)
 
 
 def stored_arguments(checkpoint: Checkpoint, given: Mapping[str, Any], path: object) -> dict[str, Any]:

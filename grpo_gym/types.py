@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 Array = npt.NDArray[Any]
@@ -168,6 +169,7 @@ class Rollout:
         seeds: the reset seed of each group, `[P]`.
         group_size: members of a group, G.
         idle_steps: environment steps taken by slots without an episode; counted, never learned from.
+        memories: what the policy remembered when each trajectory began, `[N, h]`; None if it has no memory.
     """
 
     observations: Tensor
@@ -185,6 +187,7 @@ class Rollout:
     seeds: IntArray
     group_size: int
     idle_steps: int = 0
+    memories: Tensor | None = None
 
     @property
     def n_steps(self) -> int:
@@ -229,7 +232,7 @@ class Compared(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """What the update sees: flat, detached, without episodes or padding.
+    """What the update sees: flat, detached, without padding; and without episodes, unless the policy has a memory.
 
     Attributes:
         observations: preprocessed and normalised observations, `[M, ...]`.
@@ -238,8 +241,9 @@ class Batch:
         advantages: `[M]`.
         weights: share of each step in the loss, `[M]`, mean 1; this alone is the aggregation.
         action_masks: `[M, n_actions]` or None.
-        trajectories: where the loss looks at whole ones, to which each row belongs, `[M]`; else None.
+        trajectories: where whole ones are looked at, to which each row belongs, `[M]`, rising; else None.
         reference: what the reference policy says of each row, see `references.Reference.look_at`; None without one.
+        memories: of all trajectories, see `Rollout`, `[N, h]`; None where each row can be learned from alone.
     """
 
     observations: Tensor
@@ -250,9 +254,18 @@ class Batch:
     action_masks: Tensor | None = None
     trajectories: Tensor | None = None
     reference: Rows | None = None
+    memories: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.old_log_probs.shape[0])
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """What the policy is called with; with memories, rows of whole trajectories."""
+        if self.trajectories is None or self.memories is None:
+            return self.observations, self.action_masks
+        kept, lengths = torch.unique_consecutive(self.trajectories, return_counts=True)
+        return self.observations, self.action_masks, self.memories[kept], lengths.cpu()
 
     def select(self, index: Tensor) -> Batch:
         """Return the rows of a minibatch."""
@@ -265,4 +278,5 @@ class Batch:
             None if self.action_masks is None else self.action_masks[index],
             None if self.trajectories is None else self.trajectories[index],
             None if self.reference is None else self.reference[index],
+            self.memories,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,8 @@ class UpdateSettings:
     Attributes:
         learning_rate: of the optimiser.
         n_epochs: passes over the batch.
-        batch_size: rows of a minibatch; None or more than there are: the whole batch at once.
+        batch_size: rows of a minibatch, or whole trajectories of about so many rows in all if the policy has a
+            memory; None or more than there are: the whole batch at once.
         clip_low: see `losses.clipped_surrogate`.
         clip_high: see `losses.clipped_surrogate`.
         ent_coef: weight of the entropy bonus.
@@ -66,7 +68,8 @@ def make_batch(
         advantages: `[T, N]`.
         aggregation: see `losses.aggregation_weights`.
         horizon: see there too.
-        whole_trajectories: the loss looks at whole trajectories: minibatches shall not take them apart.
+        whole_trajectories: the loss looks at whole trajectories: minibatches shall not take them apart, as they never
+            do where the policy has a memory.
     """
     weights = aggregation_weights(rollout.mask, aggregation, horizon, rollout.groups)
     masks, device = rollout.action_masks, policy.device
@@ -80,7 +83,8 @@ def make_batch(
         rollout.flat(advantages).float().to(device),
         rollout.flat(weights).float().to(device),
         None if masks is None else masks.to(device),
-        trajectories.to(device) if whole_trajectories else None,
+        trajectories.to(device) if whole_trajectories or rollout.memories is not None else None,
+        memories=None if rollout.memories is None else rollout.memories.to(device),
     )
 
 
@@ -111,7 +115,8 @@ def update(
         group["lr"] = settings.learning_rate
     n_rows = len(batch)
     size = min(settings.batch_size or n_rows, n_rows)
-    n_parts = -(-n_rows // size)
+    epochs = [_minibatches(batch, -(-n_rows // size), generator) for _ in range(settings.n_epochs)]
+    n_parts = len(epochs[0])
     learner: MlpLearner | AutogradLearner
     plain = settings.objective == "clipped" and settings.ratio_cap is None and batch.reference is None
     if plain and knows(policy, optimizer):
@@ -122,7 +127,7 @@ def update(
     noise = GradientNoise()
     n_updates = 0
     try:
-        for index in _minibatches(batch, n_parts, settings.n_epochs, generator):
+        for index in itertools.chain(*epochs):
             metrics: dict[str, Any] = learner.differentiate(index)
             if settings.target_kl is not None and metrics["approx_kl"] > 1.5 * settings.target_kl:
                 break
@@ -165,7 +170,7 @@ class AutogradLearner:
     def differentiate(self, index: Tensor) -> dict[str, Tensor]:
         """Take the gradient of the loss of these rows; return its metrics, as 0-d tensors."""
         rows, settings = self._batch.select(index), self._settings
-        distribution = self._policy(rows.observations, rows.action_masks)
+        distribution = self._policy(*rows.inputs)
         log_probs = distribution.log_prob(rows.actions)
         loss, metrics = grpo_loss(
             log_probs,
@@ -178,7 +183,7 @@ class AutogradLearner:
             settings.ent_coef,
             settings.objective,
             settings.ratio_cap,
-            rows.trajectories,
+            rows.trajectories if settings.objective == "sequence" else None,
             loss_to_reference(settings.kl_estimator, distribution, log_probs, rows),
             settings.kl_coef,
         )
@@ -202,17 +207,22 @@ class AutogradLearner:
         """Do nothing: policy and optimiser were changed in place."""
 
 
-def _minibatches(batch: Batch, n_parts: int, n_epochs: int, generator: torch.Generator) -> list[Tensor]:
-    """Split a fresh permutation an epoch into nearly equal parts, of rows or of whole trajectories.
+def _minibatches(batch: Batch, n_parts: int, generator: torch.Generator) -> list[Tensor]:
+    """Split a fresh permutation into nearly equal parts, of rows or of whole trajectories.
 
     A short last part, down to a single row, would weigh as much as a full one: so the rows are spread evenly.
+    Trajectories that are whole for the sake of a memory are put together to parts of about equally many rows; those
+    that the loss looks at, to parts of equally many trajectories. Where they are longer than a part there are fewer.
     """
-    parts: list[Tensor] = []
-    for _ in range(n_epochs):
-        if batch.trajectories is None:
-            parts += torch.randperm(len(batch), generator=generator).tensor_split(n_parts)
-        else:
-            trajectories = batch.trajectories.cpu()
-            order = torch.randperm(int(trajectories.max()) + 1, generator=generator).tensor_split(n_parts)
-            parts += [torch.isin(trajectories, chosen).nonzero()[:, 0] for chosen in order if len(chosen)]
-    return parts
+    if batch.trajectories is None:
+        return list(torch.randperm(len(batch), generator=generator).tensor_split(n_parts))
+    trajectories = batch.trajectories.cpu()
+    lengths = trajectories.bincount()
+    order = torch.randperm(len(lengths), generator=generator)
+    if batch.memories is None:
+        parts = order.tensor_split(min(n_parts, len(order)))
+    else:
+        middles = lengths[order].cumsum(0) - lengths[order] / 2
+        _, counts = torch.unique_consecutive((middles * n_parts / len(batch)).long(), return_counts=True)
+        parts = torch.split(order, counts.tolist())
+    return [torch.isin(trajectories, chosen).nonzero()[:, 0] for chosen in parts]

@@ -124,7 +124,7 @@ def _spec_of(env: gym.Env[Any, Any], spec: EnvSpec) -> EnvSpec:
         warnings.warn(
             f"the file of the Monitor around {env} stays empty: the environment is made again for every member of a "
             "group, and it once alone; pass a function that puts a Monitor with a file of its own around each",
-            stacklevel=5,
+            stacklevel=6,
         )
     return dataclasses.replace(spec, additional_wrappers=kept)
 

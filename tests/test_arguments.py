@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from grpo_gym import arguments
+from grpo_gym.policy import MlpPolicy
 
 GOOD: dict[str, Any] = {
     "group_size": 8,
@@ -39,6 +40,7 @@ GOOD: dict[str, Any] = {
     "reference_kl": None,
     "reward_functions": None,
     "adapter_rank": None,
+    "policy_class": MlpPolicy,
 }
 
 

@@ -60,6 +60,7 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     "preprocessing": MODEL,
     "normalize": MODEL,
     "policy": MODEL,
+    "recurrent": MODEL,
     **{
         name: {"torch", "grpo_gym.rollout", "grpo_gym.policy", "grpo_gym.update"} | EFFECTS | FILES | AGENT
         for name in SLOTS

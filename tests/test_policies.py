@@ -13,8 +13,8 @@ from torch.nn import Parameter
 
 from grpo_gym import GRPO
 from grpo_gym.distributions import Categorical
-from grpo_gym.policies import find_policy, make_policy
-from grpo_gym.policy import POLICIES, CnnPolicy, MlpPolicy
+from grpo_gym.policies import POLICIES, find_policy, make_policy
+from grpo_gym.policy import CnnPolicy, MlpPolicy
 from grpo_gym.policy_model import PolicyModel
 from grpo_gym.types import Array, BoolArray, FloatArray
 from tests.agents import digest, mean_return, small

@@ -375,7 +375,8 @@ def test_episodes_in_play_that_are_parted_and_joined_are_the_same(lengths: list[
     slots = np.flatnonzero(lengths)  # the others rest
     n = np.array(lengths)[slots]
     jobs = Jobs(slots // 2, slots % 2, slots * 7, slots * 11)
-    episodes = InPlay(slots, jobs, n, np.arange(2 * n.sum()).reshape(-1, 2), np.arange(3.0 * len(slots)).reshape(-1, 3))
+    actions, seen = np.arange(2 * n.sum()).reshape(-1, 2), np.arange(3.0 * len(slots)).reshape(-1, 3)
+    episodes = InPlay(slots, jobs, n, actions, seen, -seen.astype(np.float32))
 
     def numbers(episodes: InPlay) -> list[Array]:
         return [x for x in (*vars(episodes.jobs).values(), *vars(episodes).values()) if isinstance(x, np.ndarray)]

@@ -110,6 +110,30 @@ class IdentityBox(gym.Env[Any, Any]):
         return self.shown
 
 
+class Recall(gym.Env[Any, Any]):
+    """Shows one of two cues, then nothing for `delay` steps, then asks for it: naming it earns 1.
+
+    Observation `[is it cue 0, is it cue 1, is it asked]`; without a memory half of the answers are right.
+    """
+
+    observation_space = Box(0.0, 1.0, (3,), np.float32)
+    action_space = Discrete(2)
+
+    def __init__(self, delay: int = 4):
+        self.delay = delay
+
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Any, Info]:
+        super().reset(seed=seed)
+        self.cue, self.t = int(self.np_random.integers(2)), 0
+        return np.eye(3, dtype=np.float32)[self.cue], {}
+
+    def step(self, action: Any) -> StepResult:
+        asked = self.t > self.delay
+        self.t += 1
+        observation = np.array([0, 0, self.t > self.delay], np.float32)
+        return observation, float(asked and action == self.cue), asked, False, {}
+
+
 class MaskedByInfo(Walk):
     """Which two of three actions are legal changes with t; `info["action_mask"]` says so, until the end."""
 
