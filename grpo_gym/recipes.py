@@ -85,7 +85,15 @@ RECIPES: dict[str, Recipe] = {
     ),
     "Pendulum-v1": Recipe(
         100_000,
-        {**SOFT, "n_steps": 128, "learning_rate": "lin_0.002", "batch_size": 64, "n_epochs": 10, "gamma": 0.95},
+        {
+            **SOFT,
+            "n_steps": 128,
+            "learning_rate": "lin_0.002",
+            "batch_size": 64,
+            "n_epochs": 10,
+            "gamma": 0.95,
+            "ent_coef": 0.01,
+        },
     ),
     "LunarLander-v3": Recipe(
         500_000,
