@@ -15,7 +15,7 @@ from grpo_gym.groups import InPlay, Queue
 from grpo_gym.processes import Processes
 from grpo_gym.rollout import Played
 from grpo_gym.types import ENVPOOL, Rollout
-from grpo_gym.vec import EnvLike, find_spec
+from grpo_gym.vec import EnvLike, copies_of, find_spec
 from grpo_gym.workers import Crew
 
 
@@ -71,12 +71,10 @@ def sendable(env: EnvLike) -> str | EnvSpec | Callable[[], gym.Env[Any, Any]]:
     """Return what another process can make the environment of.
 
     Raises:
-        ValueError: if it is a vector environment, or one without a spec.
+        ValueError: if it is a vector environment, or one without a spec that cannot be copied.
     """
     if isinstance(env, VectorEnv):
         raise ValueError(f"{env} lives in this process and cannot be sent to workers: pass its id, or use n_workers=1")
     if isinstance(env, gym.Env):
-        if env.spec is None:
-            raise ValueError(f"{env} has no spec, so workers cannot make it: pass a function, lambda: MyEnv()")
-        return env.spec
+        return copies_of(env) if env.spec is None else env.spec
     return find_spec(env) if isinstance(env, str) and not env.startswith(ENVPOOL) else env

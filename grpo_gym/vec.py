@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import importlib
 import inspect
 import warnings
@@ -27,7 +28,7 @@ EnvLike = str | EnvSpec | Callable[[], gym.Env[Any, Any]] | gym.Env[Any, Any] | 
 
 EXPECTED = (
     "expected an environment id ('CartPole-v1', or 'envpool:CartPole-v1'), an EnvSpec, a function that makes an "
-    "environment (lambda: MyEnv()), a gymnasium.Env with a spec, or a gymnasium VectorEnv that accepts a list of seeds"
+    "environment (lambda: MyEnv()), a gymnasium.Env, or a gymnasium VectorEnv that accepts a list of seeds"
 )
 
 
@@ -50,12 +51,7 @@ def make_slots(env: EnvLike, n_slots: int) -> Slots:
     if hasattr(env, "env_method"):
         return _from_sb3(env)
     if isinstance(env, gym.Env):
-        if env.spec is None:
-            raise ValueError(
-                f"{env} has no spec, so it cannot be made again for every member of a group; "
-                "pass a function that makes it: GRPO(policy, lambda: MyEnv())"
-            )
-        env = _spec_of(env, env.spec)
+        env = copies_of(env) if env.spec is None else _spec_of(env, env.spec)
     if isinstance(env, str) and env.startswith(ENVPOOL):
         from grpo_gym.envpool_slots import EnvPoolSlots
 
@@ -99,12 +95,27 @@ def single_maker(env: EnvLike) -> Callable[[], gym.Env[Any, Any]] | None:
     if isinstance(env, str):
         env = find_spec(env)
     if isinstance(env, gym.Env):
-        assert env.spec is not None  # make_slots refuses one without
-        env = env.spec
+        env = copies_of(env) if env.spec is None else env.spec
     if isinstance(env, EnvSpec):
         spec = env
         return lambda: gym.make(spec, disable_env_checker=True)
     return env
+
+
+def copies_of(env: gym.Env[Any, Any]) -> Callable[[], gym.Env[Any, Any]]:
+    """Return what makes an environment again that nothing tells how to make: by copying it, as it is now.
+
+    Raises:
+        ValueError: if it cannot be copied.
+    """
+    try:
+        first = copy.deepcopy(env)
+    except Exception as error:
+        raise ValueError(
+            f"{env} has no spec, so it cannot be made again for every member of a group, nor can it be copied "
+            f"({type(error).__name__}: {error}); pass a function that makes it: GRPO(policy, lambda: MyEnv())"
+        ) from error
+    return functools.partial(copy.deepcopy, first)
 
 
 def _spec_of(env: gym.Env[Any, Any], spec: EnvSpec) -> EnvSpec:

@@ -286,7 +286,6 @@ def test_an_environment_that_cannot_be_played_is_a_report_with_the_reason(env: A
     [
         ("CartPol-v1", ValueError, "there is no environment"),
         (3, TypeError, "expected an environment id"),
-        (Walk(), ValueError, "has no spec"),
         (gym.make_vec("CartPole-v1", 2), ValueError, "vectorization_mode='sync'"),
     ],
 )

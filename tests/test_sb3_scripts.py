@@ -89,6 +89,39 @@ action, _ = best.predict(obs)
 env.step(action)
 """
 
+DICT = """
+from stable_baselines3 import PPO
+from stable_baselines3.common.envs import SimpleMultiObsEnv
+
+env = SimpleMultiObsEnv(random_start=False)
+
+model = PPO("MultiInputPolicy", env, n_steps=128, batch_size=64, vf_coef=0.5, verbose=1)
+model.learn(total_timesteps=300)
+obs, info = env.reset()
+action, _ = model.predict(obs, deterministic=True)
+assert env.action_space.contains(int(action))
+model.save("dicts")
+model = PPO.load("dicts", env=env)
+"""
+
+IMAGES = """
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import FakeImageEnv
+from stable_baselines3.common.vec_env import VecTransposeImage
+
+env = make_vec_env(FakeImageEnv, n_envs=2, env_kwargs=dict(screen_height=40, screen_width=40, n_channels=3))
+
+model = PPO(
+    "CnnPolicy", env, n_epochs=1, vf_coef=0.5, policy_kwargs=dict(features_extractor_kwargs=dict(features_dim=32))
+)
+model.learn(total_timesteps=20)
+obs = env.reset()
+actions, _ = model.predict(obs)
+env.step(actions)
+model.save("images")
+"""
+
 
 def swapped(script: str) -> str:
     """The same script with our class, and without the critic's arguments."""
@@ -109,8 +142,10 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (FIRST_STEPS, "pygame", []),
         (SAVE_AND_LOAD, "stable_baselines3", ["ppo_cartpole.zip"]),
         (LUNAR_LANDER, "Box2D", ["lander.zip", "logs/best_model.zip", "logs/evaluations.npz", "tb/first_run_1"]),
+        (DICT, "stable_baselines3", ["dicts.zip"]),
+        (IMAGES, "stable_baselines3", ["images.zip"]),
     ],
-    ids=["first steps", "save and load", "lunar lander"],
+    ids=["first steps", "save and load", "lunar lander", "dict", "images"],
 )
 def test_a_script_runs_with_another_class_and_without_the_critics_arguments(
     script: str, needs: str, files: list[str]

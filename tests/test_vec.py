@@ -1,3 +1,4 @@
+import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -74,9 +75,24 @@ def test_a_vector_environment_keeps_its_own_number_of_slots() -> None:
     assert make_slots(sync(Walk, 3), 7).num_envs == 3
 
 
-def test_an_environment_without_a_spec_is_refused_with_the_fix() -> None:
-    with pytest.raises(ValueError, match=r"has no spec.*lambda: MyEnv\(\)"):
-        make_slots(Walk(), 2)
+def test_an_environment_without_a_spec_is_copied() -> None:
+    given = Walk()
+    slots = make_slots(given, 2)
+    assert isinstance(slots, EnvSlots)
+    assert len({id(given), *map(id, slots.envs)}) == 3
+    assert [type(env) for env in slots.envs] == [Walk, Walk]
+
+
+class Locked(Walk):
+    """Has what cannot be copied."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+def test_an_environment_that_can_neither_be_made_again_nor_copied_is_refused_with_the_fix() -> None:
+    with pytest.raises(ValueError, match=r"has no spec.*cannot pickle '_thread.lock'.*lambda: MyEnv\(\)"):
+        make_slots(Locked(), 2)
 
 
 @pytest.mark.parametrize("given", [3, None, [1], {"id": "CartPole-v1"}])

@@ -395,12 +395,23 @@ def test_ray_that_is_not_installed_is_asked_for_by_the_name_of_its_extra(monkeyp
         small(Walk, collector="ray")
 
 
+class Unsent(Walk):
+    """Has what can neither be copied nor sent."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+def test_an_environment_without_a_spec_is_copied_to_workers() -> None:
+    assert digest(crew(Walk()).learn(30)) == digest(crew(Walk).learn(30))
+
+
 def test_what_workers_cannot_do_is_refused_when_the_agent_is_made() -> None:
     vector = SyncVectorEnv([Walk] * 6, autoreset_mode=AutoresetMode.DISABLED)
     lock = threading.Lock()
     refused: list[tuple[Any, dict[str, Any], str]] = [
         (vector, {}, "lives in this process and cannot be sent to workers: pass its id, or use n_workers=1"),
-        (Walk(), {}, r"has no spec.*pass a function"),
+        (Unsent(), {}, r"has no spec.*pass a function"),
         (Walk, {"n_workers": 3}, r"n_workers=3, but only 2 groups are played.*expected no more workers"),
         (Walk, {"n_workers": 3, **SEGMENTS, "n_groups": 2}, r"n_workers=3, but only 2 groups"),
         (Walk, {"n_envs": 1}, r"n_workers=2, but only 1 slots play \(n_envs\)"),
