@@ -97,7 +97,15 @@ RECIPES: dict[str, Recipe] = {
     ),
     "LunarLander-v3": Recipe(
         500_000,
-        {**SOFT, "learning_rate": "lin_0.001", "batch_size": 256, "n_epochs": 10, "gamma": 0.995},
+        {
+            **SOFT,
+            "learning_rate": "lin_0.001",
+            "batch_size": 256,
+            "n_epochs": 10,
+            "gamma": 0.999,
+            "gae_lambda": 0.98,
+            "ent_coef": 0.01,
+        },
     ),
     "HalfCheetah-v5": Recipe(
         500_000,
