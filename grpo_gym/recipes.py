@@ -93,6 +93,7 @@ RECIPES: dict[str, Recipe] = {
             "n_epochs": 10,
             "gamma": 0.95,
             "ent_coef": 0.01,
+            "policy_kwargs": {"log_std_init": 0.5},
         },
     ),
     "LunarLander-v3": Recipe(
@@ -116,7 +117,8 @@ RECIPES: dict[str, Recipe] = {
             "batch_size": 128,
             "n_epochs": 10,
             "gamma": 0.98,
-            "policy_kwargs": {"net_arch": [256, 256], "log_std_init": -1.0, "activation_fn": torch.nn.ReLU},
+            "gae_lambda": 0.92,
+            "policy_kwargs": {"net_arch": [256, 256], "log_std_init": -1.5, "activation_fn": torch.nn.ReLU},
         },
     ),
     "BipedalWalker-v3": Recipe(1_000_000, {**WALK, "gae_lambda": 0.95}),
