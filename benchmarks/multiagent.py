@@ -3,32 +3,32 @@
 python -m benchmarks.multiagent               # measures what is missing in benchmarks/results/multiagent.jsonl
 python -m benchmarks.multiagent --tasks duel --seeds 100
 
-It needs the extra "multiagent", and for PPO stable-baselines3. PPO plays through SuperSuit, as PettingZoo's tutorial
-has it: one network for all agents, 8 environments beside each other, minibatches of 256; with rollouts of 128 steps,
-for with PPO's own 2,048 these budgets were one or two updates. Settings of ours were chosen on seeds from 100 on.
+It needs the extra "bench". PPO plays through SuperSuit, as PettingZoo's tutorial has it: one network for all agents, 8
+environments beside each other, minibatches of 256; with rollouts of 128 steps, for with PPO's own 2,048 these budgets
+were one or two updates. Settings of ours were chosen on seeds from 100 on.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import pettingzoo
 import torch
 from grpo_envs import duel_players
 from grpo_envs.players import FixedOrderPlayer, PosteriorHunter, UniformPlayer
 
-import grpo_gym
-from benchmarks.tictactoe import ExactPlayer
+from benchmarks.tictactoe import ExactPlayer, play_all_lines
 from grpo_gym import GRPO
 from grpo_gym.extras import need
 from grpo_gym.marl_evaluation import RandomPlayer, play_games, play_match
@@ -51,7 +51,7 @@ class Task:
 
     Attributes:
         name: for the results and `--tasks`.
-        env: see `MultiGRPO`.
+        env: what it is learned in; see `MultiGRPO`.
         steps: environment steps of training.
         settings: arguments of `GRPO`.
         score: what an agent is worth.
@@ -86,9 +86,10 @@ class Greedy:
 
 
 def score_tictactoe(agent: Any) -> Scores:
-    """Count games won, drawn and lost, half of them from each seat."""
+    """Count games won, drawn and lost, half of them from each seat; and the same of all games that there are."""
     rivals: dict[str, Predictor] = {"random": RandomPlayer(gym.spaces.Discrete(9), seed=0), "exact": ExactPlayer()}
-    return {name: play_match(TICTACTOE, agent, rival, N_GAMES, FIRST_SEED) for name, rival in rivals.items()}
+    matches = {name: play_match(TICTACTOE, agent, rival, N_GAMES, FIRST_SEED) for name, rival in rivals.items()}
+    return {**matches, "every reply": play_all_lines(agent)}
 
 
 def score_duel(agent: Any) -> Scores:
@@ -102,44 +103,72 @@ def score_duel(agent: Any) -> Scores:
     return {name: duel_players.play_match(player, rival, N_GAMES, FIRST_SEED) for name, rival in rivals.items()}
 
 
-def mean_return(env: str) -> Callable[[Any], Scores]:
-    """Measure what a player earns in a game on average, over 100 games."""
+def mean_return(env: str, n_games: int) -> Callable[[Any], Scores]:
+    """Measure what a player earns in a game on average."""
 
     def score(agent: Any) -> Scores:
-        games = play_games(env, agent, 100, FIRST_SEED)
+        games = play_games(env, agent, n_games, FIRST_SEED)
         means = [float(np.mean(list(game.values()))) for game in games]
-        return {"mean return of a player": float(np.mean(means)), "standard error": float(np.std(means) / 10)}
+        error = float(np.std(means) / n_games**0.5)
+        return {"mean return of a player": float(np.mean(means)), "standard error": error}
 
     return score
 
 
-_SELF_PLAY: dict[str, Any] = {
-    "n_groups": 8,
-    "group_size": 16,
-    "league_share": 0.5,
-    "league_size": 20,
-    "league_every": 10,
-    "policy_kwargs": {"net_arch": [128, 128]},
-}
-
 TASKS = (
     Task(
         "tictactoe",
-        TICTACTOE,
+        "pettingzoo:benchmarks.openings",
         600_000,
         {
-            **_SELF_PLAY,
-            "baseline": "batch",
-            "gamma": 1.0,
             "learning_rate": "lin_2e-3",
-            "batch_size": 128,
+            "n_groups": 16,
+            "group_size": 16,
+            "batch_size": 256,
+            "n_epochs": 5,
+            "gamma": 1.0,
+            "baseline": "live_peers",
             "ent_coef": 0.1,
+            "league_share": 0.5,
+            "league_size": 20,
+            "league_every": 10,
+            "policy_kwargs": {"net_arch": [128, 128]},
         },
         score_tictactoe,
     ),
-    Task("duel", "pettingzoo:grpo_envs.duel", 600_000, {**_SELF_PLAY}, score_duel),
-    Task("simple_spread", SPREAD, 50_000, {}, mean_return(SPREAD), with_ppo=True),
-    Task("multiwalker", WALKER, 50_000, {}, mean_return(WALKER), with_ppo=True),
+    Task(
+        "duel",
+        "pettingzoo:grpo_envs.duel",
+        2_400_000,
+        {
+            "learning_rate": "lin_2e-3",
+            "n_groups": 64,
+            "group_size": 16,
+            "batch_size": 1024,
+            "n_epochs": 2,
+            "gamma": 0.98,
+            "baseline": "soft_groups",
+            "ent_coef": 0.0,
+            "policy_kwargs": {"net_arch": [256, 256], "one_hot_observations": True},
+        },
+        score_duel,
+    ),
+    Task(
+        "simple_spread",
+        SPREAD,
+        50_000,
+        {
+            "learning_rate": "lin_2e-3",
+            "n_groups": 8,
+            "group_size": 8,
+            "n_epochs": 5,
+            "gamma": 0.95,
+            "baseline": "batch",
+        },
+        mean_return(SPREAD, 100),
+        with_ppo=True,
+    ),
+    Task("multiwalker", WALKER, 20_000, {"learning_rate": "lin_2e-3"}, mean_return(WALKER, 20), with_ppo=True),
 )
 
 
@@ -168,7 +197,7 @@ class Random:
 def ppo_of(env: str, seed: int, **settings: Any) -> Any:
     """Make stable-baselines3's PPO in 8 games, one network for all agents."""
     stable_baselines3 = need("stable_baselines3", "bench", "PPO")
-    supersuit = need("supersuit", "multiagent", "PPO in games of several agents")
+    supersuit = need("supersuit", "bench", "PPO in games of several agents")
     games = supersuit.pettingzoo_env_to_vec_env_v1(supersuit.black_death_v3(find_maker(env)()))
     vector = supersuit.concat_vec_envs_v1(games, 8, num_cpus=0, base_class="stable_baselines3")
     vector.seed = lambda seed=None: None  # SuperSuit's cannot be seeded; its games draw from the operating system
@@ -196,51 +225,91 @@ def train(task: Task, algorithm: str, seed: int) -> dict[str, Any]:
     return record | {
         "cpu_seconds": round(time.process_time() - started, 1),
         "scores": task.score(agent),
-        "versions": {
-            "grpo_gym": grpo_gym.__version__,
-            "pettingzoo": pettingzoo.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "command": f"python -m benchmarks.multiagent --tasks {task.name} --seeds {seed}",
     }
 
 
-def throughput(n_steps: int = 8_000, n_runs: int = 3) -> dict[str, Any]:
+def versions() -> dict[str, str]:
+    """Return the versions that matter, of what is installed."""
+    found = {"python": platform.python_version()}
+    for name in ("grpo_gym", "stable-baselines3", "pettingzoo", "mpe2", "supersuit", "torch", "numpy"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def throughput(n_steps: int = 4_800, n_runs: int = 3) -> dict[str, Any]:
     """Measure environment steps a processor second in simple_spread, acting and learning, by turns.
 
-    The same network, 64 and 64 tanh units; ours with its defaults but for the 8 × 8 games of an iteration, PPO with
-    its own minibatches of 64, and with the tutorial's of 256.
+    The same network, 64 and 64 tanh units; ours with the settings that it learns the game with, PPO with its own
+    minibatches of 64, and with the tutorial's of 256.
     """
-
-    def timed(agent: Any, steps: int) -> float:
-        started = time.process_time()
-        agent.learn(steps)
-        return n_steps / (time.process_time() - started)
-
-    speeds: dict[str, list[float]] = {"grpo": [], "ppo": [], "ppo, batch_size=256": []}
+    (task,) = (task for task in TASKS if task.name == "simple_spread")
+    makers: dict[str, Callable[[int], Any]] = {
+        "grpo": lambda seed: GRPO("MlpPolicy", SPREAD, seed=seed, **task.settings),
+        "ppo": lambda seed: ppo_of(SPREAD, seed),
+        "ppo, batch_size=256": lambda seed: ppo_of(SPREAD, seed, batch_size=256),
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in makers}
     for seed in range(n_runs):
-        ours = GRPO("MlpPolicy", SPREAD, seed=seed, n_groups=8, group_size=8)
-        speeds["grpo"].append(timed(ours, n_steps))
-        speeds["ppo"].append(timed(ppo_of(SPREAD, seed), n_steps * 3))
-        speeds["ppo, batch_size=256"].append(timed(ppo_of(SPREAD, seed, batch_size=256), n_steps * 3))
+        for name, make in makers.items():
+            agent = make(seed)
+            n_players = 1 if name == "grpo" else agent.n_envs // 8
+            started = time.process_time()
+            agent.learn(n_steps * n_players)
+            speeds[name].append(agent.num_timesteps / n_players / (time.process_time() - started))
     return {
         name: {"runs": [round(x) for x in runs], "median": statistics.median(runs)} for name, runs in speeds.items()
     }
 
 
-def show(records: Sequence[dict[str, Any]]) -> None:
-    """Print each task's records below each other."""
-    for task in dict.fromkeys(record["task"] for record in records):
-        print(f"\n{task}")
-        for record in (record for record in records if record["task"] == task):
-            scores = "; ".join(f"{name}: {score}" for name, score in record["scores"].items())
-            seconds = f"{record['steps']:,} steps, {record['cpu_seconds']} s; " if "steps" in record else ""
-            print(f"  {record['algorithm']} seed {record['seed']}: {seconds}{scores}")
+def report(records: Sequence[dict[str, Any]]) -> str:
+    """Write the tables of benchmarks/results/multiagent.md, from the records alone."""
+    rows = [_row(record) for record in records if record["task"] != "throughput"]
+    lines = [
+        "# Games of several agents",
+        "",
+        "`python -m benchmarks.multiagent`. A score of a game of two is wins–draws–losses in 1,000 games, half of them",
+        "from each seat, and against every reply in all games that there are; of the others the mean return of a",
+        "player ± its standard error, before training → after. All play their most probable actions. Steps are the",
+        "environment's. `multiagent.jsonl` has the settings, versions and command of each row.",
+        "",
+        "| game | learner | seed | steps | CPU seconds | score |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *rows,
+    ]
+    for record in records:
+        if record["task"] == "throughput":
+            ours = record["scores"]["grpo"]["median"]
+            lines += [
+                "",
+                f"`{record['command']}`: environment steps a processor second, acting and",
+                "learning in simple_spread, by turns on one core. The same network, 64 and 64 tanh units; ours sees a",
+                "step 5 times, PPO 10 times, in its own minibatches of 64 or the tutorial's of 256.",
+                "",
+                "| learner | runs | median | ours is faster by |",
+                "| --- | --- | --- | --- |",
+            ]
+            for name, speeds in record["scores"].items():
+                runs = ", ".join(f"{run:,}" for run in speeds["runs"])
+                lines.append(f"| {name} | {runs} | {speeds['median']:,.0f} | {ours / speeds['median']:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _row(record: dict[str, Any]) -> str:
+    scores = record["scores"]
+    if "mean return of a player" in scores:
+        before = f"{record['before']['mean return of a player']:.1f} → " if record.get("before") else ""
+        score = f"{before}{scores['mean return of a player']:.1f} ± {scores['standard error']:.1f}"
+    else:
+        score = "; ".join(f"{rival}: {'–'.join(map(str, counts))}" for rival, counts in scores.items())
+    steps, seconds = (f"{record[key]:,.0f}" if key in record else "" for key in ("steps", "cpu_seconds"))
+    return f"| {record['task']} | {record['algorithm']} | {record['seed']} | {steps} | {seconds} | {score} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what is missing in the results, then print all of them."""
+    """Measure what is missing in the results, then write the tables beside them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [*(task.name for task in TASKS), "throughput"]
     parser.add_argument("--tasks", nargs="+", default=names, choices=names)
@@ -259,11 +328,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _append(options.output, records[-1])
     if "throughput" in options.tasks and ("throughput", "all", 0) not in done:
         command = "python -m benchmarks.multiagent --tasks throughput"
-        records.append(
-            {"task": "throughput", "algorithm": "all", "seed": 0, "scores": throughput(), "command": command}
-        )
+        record = {"task": "throughput", "algorithm": "all", "seed": 0, "scores": throughput()}
+        records.append({**record, "versions": versions(), "command": command})
         _append(options.output, records[-1])
-    show(records)
+    text = report(records)
+    options.output.with_suffix(".md").write_text(text)
+    print(text)
 
 
 def _append(path: Path, record: dict[str, Any]) -> None:

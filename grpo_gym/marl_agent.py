@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import warnings
-import zlib
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import IO, Any
@@ -14,20 +13,19 @@ import torch
 
 from grpo_gym import arguments
 from grpo_gym.acting import remembers
-from grpo_gym.advantages import groups_with_spread
 from grpo_gym.agent import ARGUMENTS, GRPO
 from grpo_gym.callbacks import BaseCallback
 from grpo_gym.checkpoint import read_checkpoint, write_checkpoint
-from grpo_gym.episodes import select_groups
 from grpo_gym.groups import plan
 from grpo_gym.marl_games import is_pettingzoo, make_games, mask_of, without_mask
 from grpo_gym.marl_league import League
-from grpo_gym.marl_roles import Role, Roles, find_roles
-from grpo_gym.marl_rollout import Experience, GameCollector, Tick
+from grpo_gym.marl_learners import compare_players, make_learner, seed_of
+from grpo_gym.marl_records import Tick
+from grpo_gym.marl_roles import Roles, find_roles
+from grpo_gym.marl_rollout import GameCollector
 from grpo_gym.marl_state import checkpoint_of_all, restore_all, roles_of
 from grpo_gym.policy import MlpPolicy
 from grpo_gym.state import stored_arguments
-from grpo_gym.types import Compared, Rollout
 from grpo_gym.update import UpdateSettings
 
 ONLY = {
@@ -40,8 +38,6 @@ ONLY = {
     "adapter_rank": (None, "its policies learn as a whole"),
 }
 """Arguments of `GRPO` that have one value here, and why."""
-
-Part = tuple[Rollout, Compared, float]
 
 
 class MultiGRPO(GRPO):
@@ -116,7 +112,7 @@ class MultiGRPO(GRPO):
         if self.stage is not None:
             self._require_same_roles(self.stage)
         own = {name: value for name, value in options.items() if name not in ("tensorboard_log", "verbose")}
-        self.learners = {name: _learner(policy, role, own) for name, role in self.roles.by_name.items()}
+        self.learners = {name: make_learner(policy, role, own) for name, role in self.roles.by_name.items()}
         self.set_random_seed(self.seed)
 
     @classmethod
@@ -158,7 +154,7 @@ class MultiGRPO(GRPO):
             if seed is None:
                 learner.set_random_seed(None)
                 continue
-            learner.set_random_seed(_seed_of(seed, name))
+            learner.set_random_seed(seed_of(seed, name))
 
     def _settings(self) -> UpdateSettings:
         """See `GRPO._settings`; the learners resolve their own at the same moment."""
@@ -189,7 +185,7 @@ class MultiGRPO(GRPO):
             return None
         self.num_agent_steps += games.n_agent_steps
         self._of_league = self.league.rate(casts, games.episodes)
-        parts = {name: _compare_players(self.learners[name], one) for name, one in games.experience.items()}
+        parts = {name: compare_players(self.learners[name], one) for name, one in games.experience.items()}
         self._seconds_comparing = sum(self.learners[name]._seconds_comparing for name in parts)
         hooks.on_rollout_end()
         if not self._warned_of_starts and self.stage.unequal_start is not None:
@@ -331,33 +327,3 @@ class MultiGRPO(GRPO):
 _OWN = [name for name, p in inspect.signature(MultiGRPO.__init__).parameters.items() if p.kind is p.KEYWORD_ONLY]
 MULTI_ARGUMENTS = (*ARGUMENTS, *(name for name in _OWN if name != "_roles"))
 """The constructor's arguments, each an attribute of the same name."""
-
-
-def _learner(policy: str | type[MlpPolicy], role: Role, options: dict[str, Any]) -> GRPO:
-    """Make the agent of one policy; it has no environment of its own."""
-    seed = options.get("seed")
-    learner = GRPO(policy, None, **{**options, "seed": None if seed is None else _seed_of(seed, role.name)})
-    learner.observation_space, learner.action_space = role.observation_space, role.action_space
-    learner._setup_model()
-    return learner
-
-
-def _seed_of(seed: int, role: str) -> int:
-    return int(np.random.SeedSequence([seed, zlib.crc32(role.encode())]).generate_state(1)[0])
-
-
-def _compare_players(learner: GRPO, experience: Experience) -> Part:
-    """Compare each player with itself in other games, never with another.
-
-    Returns:
-        The policy's rollout, what the baseline makes of each player's part of it, and the share of groups that tied.
-    """
-    rollout, agents = experience
-    learner._seconds_comparing = 0.0
-    parts = []
-    for agent in dict.fromkeys(agents):
-        own = torch.tensor([one == agent for one in agents])
-        parts.append(learner._compare(select_groups(rollout, own)))
-    compared = Compared(*(torch.cat(columns, dim=1) for columns in zip(*parts, strict=True)))
-    spread = groups_with_spread(compared.advantages, rollout.groups)
-    return rollout, compared, (~spread).float().mean().item()

@@ -21,6 +21,9 @@ PETTINGZOO = "pettingzoo:"
 MASK = "action_mask"
 """Where PettingZoo's environments put action masks, in the observation or in the info."""
 
+_MADE_TO_KNOW: list[tuple[Any, Any]] = []
+"""At most one function that `is_pettingzoo` had to call, and what it made: `make_games` begins with that."""
+
 EXPECTED = (
     "expected a PettingZoo ParallelEnv or AECEnv, a function that makes one (mpe2.simple_spread_v3.parallel_env), or "
     "its module by name ('pettingzoo:mpe2.simple_spread_v3'), or its id ('pettingzoo:classic/tictactoe-v3')"
@@ -82,6 +85,10 @@ class Game(Protocol):
         """Return what a player sees now, though it may not be asked."""
         ...
 
+    def unread(self) -> list[tuple[str, float]]:
+        """Return what came to players whose turn it has not been since; it is lost if the game is left now."""
+        ...
+
 
 class ParallelGame:
     """A `ParallelEnv`: all that live are asked at once. See `Game`."""
@@ -115,6 +122,10 @@ class ParallelGame:
         """See `Game.seen_by`."""
         return self._seen[agent]
 
+    def unread(self) -> list[tuple[str, float]]:
+        """See `Game.unread`."""
+        return []
+
     def _ask(self, agents: Iterable[str], infos: dict[str, Any]) -> None:
         self.asks = [Ask(agent, self._seen[agent], mask_of(self._seen[agent], infos.get(agent))) for agent in agents]
 
@@ -145,6 +156,11 @@ class TurnGame:
     def seen_by(self, agent: str) -> Any:
         """See `Game.seen_by`."""
         return self.env.observe(agent)
+
+    def unread(self) -> list[tuple[str, float]]:
+        """See `Game.unread`."""
+        asked = [ask.agent for ask in self.asks]
+        return [(agent, float(r)) for agent, r in self.env._cumulative_rewards.items() if r and agent not in asked]
 
     def _turn(self) -> None:
         """Dismiss the players whose part is over, up to the next that must act."""
@@ -190,7 +206,8 @@ def space_without_mask(space: gym.Space[Any]) -> gym.Space[Any]:
 def is_pettingzoo(env: Any) -> bool:
     """Tell whether this is, names or makes one of PettingZoo's environments.
 
-    A function must be called to know, which is done only where PettingZoo has been imported; what it makes is closed.
+    A function must be called to know, which is done only where PettingZoo has been imported. One of PettingZoo's
+    environments is kept for `make_games`; any other is closed.
     """
     if isinstance(env, str):
         return env.startswith(PETTINGZOO)
@@ -201,9 +218,12 @@ def is_pettingzoo(env: Any) -> bool:
     if isinstance(env, type) or not callable(env):
         return issubclass(env, kinds) if isinstance(env, type) else isinstance(env, kinds)
     made = env()
+    if isinstance(made, kinds):
+        _MADE_TO_KNOW[:] = [(env, made)]
+        return True
     if hasattr(made, "close"):
         made.close()
-    return isinstance(made, kinds)
+    return False
 
 
 def make_games(env: Any, n_games: int) -> list[Game]:
@@ -224,7 +244,9 @@ def make_games(env: Any, n_games: int) -> list[Game]:
     if isinstance(make, pettingzoo.ParallelEnv | pettingzoo.AECEnv):
         envs = _copies(make, n_games)
     elif callable(make):
-        envs = [make() for _ in range(n_games)]
+        first = [made for maker, made in _MADE_TO_KNOW if maker is make]
+        _MADE_TO_KNOW.clear()
+        envs = first + [make() for _ in range(n_games - len(first))]
     else:
         raise TypeError(f"env={env!r} is a {type(env).__name__}; {EXPECTED}")
     games: list[Game] = []

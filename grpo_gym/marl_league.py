@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from grpo_gym.acting import Actor
-from grpo_gym.marl_rollout import Cast, Episode
+from grpo_gym.marl_records import Cast, Episode
 from grpo_gym.policy_model import PolicyModel
 
 FIRST_RATING = 1000.0

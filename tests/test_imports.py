@@ -21,7 +21,7 @@ STEPPING = {"grpo_gym.rollout", "grpo_gym.episodes"} | SLOT_MODULES
 LOGGING = {"grpo_gym.logger", "grpo_gym.log_formats"}
 FILES = {"grpo_gym.checkpoint", "grpo_gym.encoding", *LOGGING}
 EVALUATING = {"grpo_gym.evaluation", "grpo_gym.eval_envs", "grpo_gym.eval_player", "grpo_gym.env_layers"}
-AGENT = {"grpo_gym.agent", "grpo_gym.cli", "grpo_gym.marl_agent", "grpo_gym.marl_cli"}
+AGENT = {"grpo_gym.agent", "grpo_gym.cli", "grpo_gym.marl_agent", "grpo_gym.marl_learners", "grpo_gym.marl_cli"}
 PURE = NETWORKS | EFFECTS | {"gymnasium"} | STEPPING | FILES | EVALUATING | AGENT | {"grpo_gym.policy"}
 MODEL = EFFECTS | STEPPING | FILES | EVALUATING | AGENT | {"grpo_gym.update"}
 
@@ -98,13 +98,14 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     "env_layers": AGENT | STEPPING | {"grpo_gym.update", "grpo_gym.policy"},
     "marl_games": {"torch", "grpo_gym.rollout", "grpo_gym.policy", "grpo_gym.update"} | EFFECTS | FILES | AGENT,
     "marl_roles": {"torch", "grpo_gym.rollout", "grpo_gym.policy", "grpo_gym.update"} | EFFECTS | FILES | AGENT,
+    "marl_records": {"torch"} | EFFECTS | FILES | AGENT | {"grpo_gym.losses", "grpo_gym.update", "grpo_gym.policy"},
     "marl_rollout": {"torch"} | EFFECTS | FILES | AGENT | {"grpo_gym.losses", "grpo_gym.update", "grpo_gym.policy"},
     "marl_league": EFFECTS | FILES | AGENT | {"grpo_gym.losses", "grpo_gym.update"},
     "marl_evaluation": AGENT | STEPPING | {"torch", "grpo_gym.update", "grpo_gym.policy"},
     "marl_state": AGENT | STEPPING,
 }
 DRAWING = {f"torch.{name}" for name in ("rand", "randn", "randint", "randperm", "normal", "multinomial", "bernoulli")}
-MAY_IMPORT_THE_AGENT = {"__init__", "__main__", "agent", "cli", "marl_agent", "marl_cli"}
+MAY_IMPORT_THE_AGENT = {"__init__", "__main__", "agent", "cli", "marl_agent", "marl_learners", "marl_cli"}
 
 
 def tree_of(path: Path) -> ast.Module:

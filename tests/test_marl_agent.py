@@ -60,6 +60,16 @@ def test_it_learns_to_outbid_itself() -> None:
         assert agent.predict(np.array([seat, -1], np.float32), deterministic=True)[0] == 2
 
 
+def test_a_masked_game_of_turns_is_never_played_illegally() -> None:
+    from grpo_envs.duel import raw_env
+
+    make = functools.partial(raw_env, board_size=2, fleet=(1,))  # an illegal shot would end the game at -1 and 0
+    agent = small(make, league_share=0.5)
+    agent.learn(100)
+    for game in play_games(make, agent, n_games=40, deterministic=False):
+        assert game["player_0"] + game["player_1"] == 0
+
+
 @pytest.mark.parametrize("identity", [True, False])
 def test_only_identity_lets_a_shared_policy_tell_its_players_apart(identity: bool) -> None:
     agent = small(Seats, agent_identity=identity, n_groups=4, group_size=8).learn(400)

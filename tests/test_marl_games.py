@@ -116,6 +116,20 @@ def test_environments_are_found_by_module_and_by_id() -> None:
     assert type(make_games(grpo_envs.duel.env, 1)[0].env) is grpo_envs.duel.raw_env  # the checks are stepped past
 
 
+def test_a_function_is_called_once_for_each_game_and_not_once_more() -> None:
+    made: list[Any] = []
+
+    def make() -> Any:
+        made.append(Hive())
+        return made[-1]
+
+    assert is_pettingzoo(make)
+    assert [game.env for game in make_games(make, 3)] == made
+    assert len(made) == 3
+    make_games(make, 2)
+    assert len(made) == 5
+
+
 def test_what_is_pettingzoos_is_told_from_what_is_not() -> None:
     for env in ("pettingzoo:a.b", Hive(), Hive, functools.partial(Hive), Bids, Bids()):
         assert is_pettingzoo(env)

@@ -12,8 +12,8 @@ pytest.importorskip("pettingzoo", reason="games of several agents; grpo_gym[mult
 
 from grpo_gym.marl_games import make_games
 from grpo_gym.marl_league import FIRST_RATING, League
+from grpo_gym.marl_records import Cast, Episode
 from grpo_gym.marl_roles import Roles, find_roles, own_noise
-from grpo_gym.marl_rollout import Cast, Episode
 from grpo_gym.policy import MlpPolicy
 from tests.games import Hive, Seats
 

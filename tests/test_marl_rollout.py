@@ -12,8 +12,9 @@ pytest.importorskip("pettingzoo", reason="games of several agents; grpo_gym[mult
 
 from grpo_gym.groups import Plan
 from grpo_gym.marl_games import make_games
+from grpo_gym.marl_records import Cast, Games, Tick
 from grpo_gym.marl_roles import find_roles
-from grpo_gym.marl_rollout import Cast, GameCollector, Games, Tick
+from grpo_gym.marl_rollout import GameCollector
 from grpo_gym.types import Array, BoolArray, FloatArray, Rollout
 from tests.games import Bids, Hive, Seats
 
@@ -190,6 +191,31 @@ def test_a_game_is_cut_at_the_horizon_for_all_that_live() -> None:
     turns = play(Bids(rounds=2), horizon=3).experience["left"].rollout
     assert turns.lengths.tolist() == [2] * 4 + [1] * 4
     assert turns.truncated.all()
+
+
+def test_what_was_not_read_when_a_game_is_cut_is_not_lost() -> None:
+    class Toll(Bids):
+        def step(self, action: Any) -> None:
+            mover = self.agent_selection
+            super().step(action)
+            if self.turns == 3:  # who moved last is told at its next turn, and there is none
+                self._cumulative_rewards[mover] += 7.0
+
+    rollout = play(Toll(rounds=2), horizon=3).experience["left"].rollout
+    assert rows(rollout) == [[0, 7]] * 4 + [[0]] * 4
+
+
+def test_a_game_without_players_is_refused() -> None:
+    with pytest.raises(ValueError, match="the game with seed 7 begins without any player"):
+        play(lambda: Hive({"ant_0": (1, 2)}))
+
+
+def test_players_that_end_together_but_differently_end_the_game() -> None:
+    played = play(lambda: Hive({"ant_0": (0, 2), "bee_0": (0, 2)}), number=1)
+    ants, bees = (played.experience[name].rollout for name in ("ant", "bee"))
+    assert [episode.n_steps for episode in played.episodes] == [2] * 4
+    assert ants.terminated.all()
+    assert bees.truncated.all()
 
 
 def test_opponents_leave_no_trajectory_and_act_alike_in_all_games_of_a_group() -> None:
