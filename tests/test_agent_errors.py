@@ -135,6 +135,13 @@ class Unseedable(VectorEnv[Any, Any, Any]):
         return np.zeros((2, 1), np.float32), {}
 
 
+class Uncopyable(Walk):
+    """Holds what `copy.deepcopy` cannot copy, as a simulator's handle does."""
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise TypeError("a handle of the simulator")
+
+
 def same_step() -> Any:
     return SyncVectorEnv([Walk] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
 
@@ -145,7 +152,7 @@ def same_step() -> Any:
         ("CartPol-v1", ValueError, r"'CartPol-v1'.*CartPole.*import grpo_envs"),
         ("no_such_module:Env-v0", ValueError, "no_such_module"),
         (3, TypeError, r"env=3 is a int; expected an environment id"),
-        (Walk(), ValueError, r"no spec.*pass a function that makes it"),
+        (Uncopyable(), ValueError, r"no spec.*a handle of the simulator.*pass a function that makes it"),
         (lambda: "walk", TypeError, "made a str, expected a gymnasium.Env"),
         (Unseedable(), ValueError, r"Unseedable.*does not accept a list of seeds.*one seed, not.*make_vec"),
         (same_step(), ValueError, r"resets itself in the same step.*make_vec"),
