@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -26,6 +27,7 @@ class ActionCode:
     Attributes:
         layout: how the environment's actions lie in rows.
         sizes: alternatives of each choice, `[k]`.
+        starts: what the environment counts each choice from, `[k]`.
         low: bounds of the real numbers, `[d]`.
         high: the same.
 
@@ -58,7 +60,7 @@ class ActionCode:
                 start = np.zeros_like(size)
             sizes.append(size.astype(np.int64))
             starts.append(start.astype(np.int64))
-        self.sizes, self._starts = np.concatenate(sizes), np.concatenate(starts)
+        self.sizes, self.starts = np.concatenate(sizes), np.concatenate(starts)
         self.low, self.high = np.concatenate(lows), np.concatenate(highs)
 
     @property
@@ -76,16 +78,21 @@ class ActionCode:
         Returns:
             Rows as `layout` has them.
         """
-        values, choices = np.clip(reals, self.low, self.high), choices + self._starts
+        parts = self.deal(choices + self.starts, np.clip(reals, self.low, self.high))
+        typed = [part.astype(leaf.dtype) for part, leaf in zip(parts, self.layout.leaves, strict=True)]
+        return self.layout.join(typed)
+
+    def deal(self, choices: Any, reals: Any) -> list[Any]:
+        """Give each leaf its numbers, in its shape: `[M, k]` and `[M, d]`, arrays or tensors → `[M, ...]` each."""
         parts = []
         for leaf in self.layout.leaves:
-            n = int(np.prod(leaf.shape))
+            n = math.prod(leaf.shape)
             if isinstance(leaf.space, spaces.Box):
-                taken, values = values[:, :n], values[:, n:]
+                taken, reals = reals[:, :n], reals[:, n:]
             else:
                 taken, choices = choices[:, :n], choices[:, n:]
-            parts.append(taken.reshape(len(taken), *leaf.shape).astype(leaf.dtype))
-        return self.layout.join(parts)
+            parts.append(taken.reshape(taken.shape[0], *leaf.shape))
+        return parts
 
     def by_choice(self, masks: BoolArray) -> list[BoolArray]:
         """Part masks `[M, Σ sizes]` into one `[M, n]` for each choice."""

@@ -633,15 +633,19 @@ class GRPO:
     def export(self, path: str | PathLike[str], action_masks: bool = False) -> None:
         """Write the policy for deployment: torch alone runs it, and it acts as `predict(deterministic=True)` does.
 
-        `torch.export.load(path).module()` takes a batch of observations as the environment gives them, `[n, ...]`,
-        and returns the environment's actions. Normalisation, clipping and shifts are inside.
+        `torch.export.load(path).module()` takes a batch of observations as the environment gives them, a tensor
+        `[n, ...]`, or for Dict and Tuple spaces a dict (keys in the order of the space) or tuple of such, and returns
+        the environment's actions, of the same kind. Normalisation, clipping and shifts are inside. One with a memory
+        takes `(observations, state, episode_start)` and returns `(actions, state)`: state `[n, memory_size]`, zeros at
+        first, is forgotten where episode_start, bool `[n]`, is True.
 
         Args:
             path: by custom ends in ".pt2". The file is replaced in one piece.
-            action_masks: it takes legal actions too, bool `[n, n_actions]`, as a second argument.
+            action_masks: it takes legal actions too, bool `[n, mask_size]`, as its last argument; see
+                `action_code.ActionCode`.
 
         Raises:
-            ValueError: if the policy cannot be exported.
+            ValueError: if the policy cannot be exported: it is of a kind of its own, or torch.export cannot follow it.
         """
         replace_file(Path(path), exported(self.policy, action_masks))
 

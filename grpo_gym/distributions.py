@@ -179,7 +179,7 @@ class CategoricalHead(nn.Module):
 
     def __init__(self, n_features: int, space: gym.spaces.Discrete):
         super().__init__()
-        self.start = int(space.start)
+        self.start, self.dtype = int(space.start), space.dtype
         self.linear = nn.Linear(n_features, int(space.n))
 
     def forward(self, features: Tensor, action_mask: Tensor | None = None) -> Categorical:
@@ -191,8 +191,8 @@ class CategoricalHead(nn.Module):
         return Categorical(outputs, action_mask)
 
     def to_env(self, actions: Array) -> Array:
-        """Shift network indices 0…n−1 to the actions of the space: `[M]` → `[M]`."""
-        return actions + self.start if self.start else actions
+        """Shift network indices 0…n−1 to the actions of the space, of its type: `[M]` → `[M]`."""
+        return (actions + self.start if self.start else actions).astype(self.dtype, copy=False)
 
 
 @dataclass(frozen=True)

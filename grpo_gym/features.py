@@ -75,7 +75,9 @@ class CombinedFeatures(nn.Module):
     def forward(self, parts: dict[str, Tensor]) -> Tensor:
         """Parts `[M, ...]` by name → `[M, features_dim]`."""
         features = [network(parts[name]) for name, network in zip(self.image_names, self.images, strict=True)]
-        return torch.cat([*features, *(parts[name].flatten(1) for name in self.other_names)], dim=1)
+        return torch.cat(
+            [*features, *(parts[name].reshape(parts[name].shape[0], -1) for name in self.other_names)], dim=1
+        )
 
 
 EXTRACTORS: dict[str, type[nn.Module]] = {

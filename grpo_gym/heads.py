@@ -41,8 +41,10 @@ class ProductHead(nn.Module):
         self.noise_size = len(sizes) + n_reals
         self.linear = nn.Linear(n_features, code.mask_size + style.n_outputs(n_reals))
         self.log_std = style.parameter(n_reals) if n_reals else None
+        if not len(sizes):
+            return  # no empty buffers: torch.export cannot load them
         # choices of different sizes side by side, [k, max size]: where in a row the alternatives of each are
-        alternatives = np.arange(sizes.max(initial=0))
+        alternatives = np.arange(sizes.max())
         first = np.cumsum(sizes) - sizes
         index = np.minimum(first[:, None] + alternatives, code.mask_size - 1)
         self.register_buffer("index", torch.from_numpy(index), persistent=False)

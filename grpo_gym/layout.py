@@ -7,7 +7,7 @@ the space is, and an image takes a byte a pixel until the network wants it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,10 @@ class Layout:
         """
         return [_reached(value, path) for path in _paths(self.space)]
 
+    def nest(self, parts: Iterable[Any]) -> Any:
+        """Undo `split`: put what there is for each leaf into the structure of the space."""
+        return _built(self.space, iter(parts).__next__)
+
     def pack(self, batch: Any) -> Array:
         """Make rows of a batch as Gymnasium's vector environments have it: dicts and tuples of arrays `[M, ...]`."""
         return np.asarray(batch) if self.is_plain else self.join([np.asarray(part) for part in self.split(batch)])
@@ -140,7 +144,7 @@ class Layout:
 
     def unpack(self, rows: Array) -> Any:
         """Make the batch of rows again: dicts and tuples of arrays `[M, ...]`."""
-        return rows if self.is_plain else _built(self.space, iter(self.parts(rows)).__next__)
+        return rows if self.is_plain else self.nest(self.parts(rows))
 
     def unpack_one(self, row: Array) -> Any:
         """Make the value of one row again, in memory of its own."""
@@ -150,7 +154,7 @@ class Layout:
             part[0] if isinstance(leaf.space, spaces.Discrete) else np.array(part[0])
             for leaf, part in zip(self.leaves, self.parts(row[None]), strict=True)
         ]
-        return _built(self.space, iter(values).__next__)
+        return self.nest(values)
 
 
 def _leaves(space: gym.Space[Any], name: str) -> Iterator[tuple[str, gym.Space[Any]]]:

@@ -300,6 +300,19 @@ class MultiGRPO(GRPO):
         """See `GRPO.save`: all policies, and the league, in one file."""
         write_checkpoint(path, checkpoint_of_all(self, MULTI_ARGUMENTS, exclude or ()))
 
+    def export(self, path: str | PathLike[str], action_masks: bool = False) -> None:
+        """See `GRPO.export`: the one policy there is; of several each is exported by itself.
+
+        With `agent_identity` it takes observations as the policy sees them, see `marl_roles.Role.see`.
+
+        Raises:
+            ValueError: if there are several, or it cannot be exported.
+        """
+        if len(self.learners) > 1:
+            each = ", ".join(f"agent.learners[{name!r}].export(path)" for name in self.learners)
+            raise ValueError(f"a file holds one policy, and these are {len(self.learners)}: use {each}")
+        next(iter(self.learners.values())).export(path, action_masks)
+
     @classmethod
     def load(
         cls,

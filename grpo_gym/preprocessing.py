@@ -19,6 +19,9 @@ SKETCH = 8
 CHUNK = 1024
 """Images that are sketched at a time, so that few of them are floats at once."""
 
+Rows = Tensor | list[Tensor]
+"""Observations: rows `[M, ...]` as a `Layout` has them, or one tensor `[M, ...]` for each of its leaves."""
+
 
 def flat_size(space: gym.Space[Any], one_hot: bool = False) -> int:
     """Count the numbers that `preprocess` makes of one observation.
@@ -57,7 +60,7 @@ def preprocess(observations: Tensor, space: gym.Space[Any], one_hot: bool = Fals
     if isinstance(space, gym.spaces.Discrete):
         return functional.one_hot(observations.long() - int(space.start), int(space.n)).float()
     if isinstance(space, gym.spaces.MultiDiscrete):
-        start = torch.as_tensor(space.start, device=observations.device)
+        start = torch.as_tensor(space.start, device=observations.device).long()
         shifted = (observations.long() - start).reshape(observations.shape[0], -1)
         sizes = space.nvec.reshape(-1)
         columns = [functional.one_hot(shifted[:, i], int(n)) for i, n in enumerate(sizes)]
@@ -87,7 +90,7 @@ def channels_first(space: gym.Space[Any]) -> bool:
 
 
 class Preprocessor:
-    """Makes float tensors of rows of observations, as a `Layout` has them.
+    """Makes float tensors of rows of observations, as a `Layout` has them, or of a list of their parts.
 
     Args:
         space: of a single environment, any that `Layout` takes.
@@ -121,7 +124,7 @@ class Preprocessor:
         integers = isinstance(leaf, gym.spaces.Box) and np.issubdtype(leaf.dtype, np.integer)
         return self.layout.is_plain or (integers and not is_image(leaf))
 
-    def flat(self, rows: Tensor) -> Tensor:
+    def flat(self, rows: Rows) -> Tensor:
         """Lay everything side by side, image's numbers too: `[M, ...]` → `[M, size]`."""
         return _joined([self._flat(i, part) for i, part in enumerate(self._parts(rows))])
 
@@ -155,11 +158,11 @@ class Preprocessor:
                 sketches.append(self._flat(i, part))
         return _joined(sketches)
 
-    def vector(self, rows: Tensor) -> Tensor:
+    def vector(self, rows: Rows) -> Tensor:
         """Lay all that is no image side by side: `[M, ...]` → `[M, vector_size]`."""
         return _joined([self._flat(i, part) for i, part in enumerate(self._parts(rows)) if not self.images[i]])
 
-    def structured(self, rows: Tensor, vector: Tensor | None = None) -> dict[str, Tensor]:
+    def structured(self, rows: Rows, vector: Tensor | None = None) -> dict[str, Tensor]:
         """Return a tensor for each leaf, by its name: images `[M, C, H, W]`, a Box in its shape, others `[M, d]`.
 
         Args:
@@ -192,13 +195,15 @@ class Preprocessor:
     def _scaled(self, image: Tensor) -> Tensor:
         return image.float() / 255 if self.normalize_images else image.float()
 
-    def _parts(self, rows: Tensor) -> list[Tensor]:
+    def _parts(self, rows: Rows) -> list[Tensor]:
         """See `Layout.parts`."""
+        if isinstance(rows, list):
+            return rows
         if self.layout.is_plain:
             return [rows]
         parts = []
         for leaf in self.layout.leaves:
-            part = rows[:, leaf.start : leaf.stop].view(_torch_type(leaf.dtype))
+            part = rows[:, leaf.start : leaf.stop].view(torch_type(leaf.dtype))
             parts.append(part.reshape(rows.shape[0], *leaf.shape))
         return parts
 
@@ -207,7 +212,8 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
-def _torch_type(dtype: Any) -> torch.dtype:
+def torch_type(dtype: Any) -> torch.dtype:
+    """Return torch's name for a NumPy type of number."""
     return torch.from_numpy(np.empty(0, dtype)).dtype
 
 

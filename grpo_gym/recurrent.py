@@ -96,6 +96,13 @@ class MlpGruPolicy(MlpPolicy):
         packed = pack_sequence(list(torch.split(features, lengths.tolist())), enforce_sorted=False)
         return torch.cat(unpack_sequence(self.gru(packed, memories[None])[0]))
 
+    def get_distribution_from(
+        self, memories: Tensor, observations: Tensor, action_masks: Tensor | None = None
+    ) -> tuple[Distribution, Tensor]:
+        """Return what `get_distribution` does, but remembering, and the memories for the next step; see `act_from`."""
+        hidden = self.remember(self.preprocess(observations), memories)
+        return self.head.forward(self.body(hidden), action_masks), hidden
+
     @torch.inference_mode()
     def act_from(
         self, memories: FloatArray, observations: Array, noise: FloatArray | None, action_masks: BoolArray | None = None
@@ -112,10 +119,9 @@ class MlpGruPolicy(MlpPolicy):
             Actions, their log-probabilities `[M]`, and the memories for the next step.
         """
         device = self.device
-        features = self.preprocess(torch.from_numpy(observations).to(device))
-        hidden = self.remember(features, torch.from_numpy(memories).to(device))
+        given = torch.from_numpy(memories).to(device), torch.from_numpy(observations).to(device)
         masks = None if action_masks is None else torch.from_numpy(action_masks).to(device)
-        distribution = self.head.forward(self.body(hidden), masks)
+        distribution, hidden = self.get_distribution_from(*given, masks)
         actions = distribution.mode() if noise is None else distribution.sample(torch.from_numpy(noise).to(device))
         return actions.cpu().numpy(), distribution.log_prob(actions).cpu().numpy(), hidden.cpu().numpy()
 

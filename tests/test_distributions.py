@@ -168,6 +168,13 @@ def test_discrete_actions_are_counted_from_the_start_of_the_space(start: int, ex
     assert discrete_head(start).to_env(np.array([0, 1, 2])).tolist() == expected
 
 
+def test_discrete_actions_have_the_type_of_the_space() -> None:
+    assert discrete_head().to_env(np.array([2])).dtype == np.int64
+    small: Any = Discrete(3)
+    small.dtype = np.dtype(np.int32)  # older versions of gymnasium take no argument dtype
+    assert make_head(4, small).to_env(np.array([2])).dtype == np.int32
+
+
 def test_box_actions_are_clipped_shaped_and_typed_on_their_way_to_the_environment() -> None:
     raw = np.array([[0.5, -9.0, 9.0, 1.0]], np.float32)
     given_ = box_head(-1.0, 2.0, (2, 2)).to_env(raw)

@@ -96,6 +96,15 @@ def test_flat_is_everything_side_by_side_in_the_order_of_the_space() -> None:
     assert (preprocessor.size, preprocessor.vector_size) == (8, 8)
 
 
+def test_a_list_of_the_parts_gives_what_their_rows_give() -> None:
+    rows, preprocessor = rows_of(MIXED), Preprocessor(MIXED)
+    parts = [torch.from_numpy(np.array(part)) for part in preprocessor.layout.parts(rows.numpy())]
+    assert torch.equal(preprocessor.flat(parts), preprocessor.flat(rows))
+    assert torch.equal(preprocessor.vector(parts), preprocessor.vector(rows))
+    one, other = preprocessor.structured(parts), preprocessor.structured(rows)
+    assert all(torch.equal(one[name], other[name]) for name in other)
+
+
 def test_a_flat_image_is_divided_by_255_too() -> None:
     flat = Preprocessor(HWC).flat(torch.full((1, 8, 10, 3), 51, dtype=torch.uint8))
     assert flat.shape == (1, 240)
@@ -234,6 +243,14 @@ def test_normalisation_is_for_what_is_no_image() -> None:
 
 def test_an_image_alone_is_divided_by_255_and_needs_no_other_normalisation() -> None:
     assert seeded(CnnPolicy, HWC, Discrete(4), normalize_observations=True).normalizer is None
+
+
+def test_one_number_by_itself_is_taken_beside_an_image() -> None:
+    space = Dict({"charge": Box(0.0, 1.0, ()), "eye": Box(0, 255, (8, 8, 3), np.uint8)})
+    policy = MultiInputPolicy(space, Discrete(2))
+    assert policy.features_extractor is not None
+    assert policy.features_extractor.features_dim == 256 + 1
+    assert policy.predict(space.sample(), deterministic=True) in (0, 1)
 
 
 def test_a_policy_of_a_dict_is_the_policy_of_its_parts_side_by_side() -> None:

@@ -88,6 +88,7 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     "state": AGENT | STEPPING,
     "faults": {OURS, "torch", "numpy", "gymnasium"} | EFFECTS,
     "vec_face": EFFECTS | FILES | AGENT | {"torch", "grpo_gym.rollout", "grpo_gym.update", "grpo_gym.policy"},
+    "deployed": MODEL,
     "export": (EFFECTS - {"io"}) | FILES | AGENT | STEPPING | EVALUATING | {"grpo_gym.update"},
     "unfinished": AGENT | STEPPING | {"grpo_gym.update", "grpo_gym.policy"},
     "callbacks": AGENT | STEPPING | {"grpo_gym.update", "grpo_gym.policy"},

@@ -68,6 +68,12 @@ def test_a_batch_is_its_values_row_by_row(space: gym.Space[Any], n: int) -> None
     assert layout.join(layout.parts(rows)).tobytes() == rows.tobytes()
 
 
+@given(spaces)
+def test_what_is_split_can_be_nested_again(space: gym.Space[Any]) -> None:
+    layout, (value,) = Layout(space), samples(space, 1)
+    assert same(layout.nest(layout.split(value)), value)
+
+
 @given(spaces, st.integers(1, 4), st.integers(0, 3))
 def test_torch_reads_what_numpy_wrote_from_any_row_on(space: gym.Space[Any], n: int, first: int) -> None:
     layout = Layout(space)

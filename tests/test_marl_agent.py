@@ -317,3 +317,16 @@ def test_the_random_player_heeds_masks_and_bounds() -> None:
     actions, _ = RandomPlayer(Box(-2.0, -1.0, (3,), np.float32)).predict(np.zeros((4, 2)))
     assert actions.shape == (4, 3)
     assert ((actions >= -2) & (actions <= -1)).all()
+
+
+def test_the_one_policy_is_exported_and_several_are_one_by_one(tmp_path: Path) -> None:
+    agent = small(lambda: Bids(rounds=2)).learn(24)
+    agent.export(tmp_path / "bids.pt2")
+    seen = np.array([[0, -1], [1, -1], [0, 2]], np.float32)
+    actions = torch.export.load(tmp_path / "bids.pt2").module()(torch.from_numpy(seen))
+    assert actions.tolist() == agent.predict(seen, deterministic=True)[0].tolist()
+    several = small(Hive)
+    with pytest.raises(ValueError, match=r"one policy, and these are 2: use agent.learners\['ant'\].export"):
+        several.export(tmp_path / "hive.pt2")
+    several.learners["bee"].export(tmp_path / "bee.pt2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bee.pt2", "bids.pt2"]

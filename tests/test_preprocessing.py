@@ -18,6 +18,7 @@ ALL_SUPPORTED = [
     MultiDiscrete([2, 3]),
     MultiDiscrete(np.array([[2, 3], [4, 5]])),
     MultiDiscrete([2, 3], start=[5, -1]),
+    MultiDiscrete([2, 3], dtype=np.uint16),
     MultiBinary(3),
     MultiBinary([2, 2]),
 ]

@@ -152,8 +152,3 @@ def test_games_of_several_are_refused() -> None:
         with pytest.raises(ValueError, match=r"has a memory, which is not for several agents: use one without"):
             GRPO(policy, Hive)
     assert GRPO(MlpPolicy, Hive)
-
-
-def test_an_export_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="MlpGruPolicy has a memory and cannot be exported"):
-        small_gru(Walk).export(tmp_path / "agent.pt2")
