@@ -147,6 +147,7 @@ TASKS = (
             "batch_size": 1024,
             "n_epochs": 2,
             "gamma": 0.98,
+            "gae_lambda": 0.6,
             "baseline": "soft_groups",
             "ent_coef": 0.0,
             "policy_kwargs": {"net_arch": [256, 256], "one_hot_observations": True},
@@ -168,7 +169,7 @@ TASKS = (
         mean_return(SPREAD, 100),
         with_ppo=True,
     ),
-    Task("multiwalker", WALKER, 20_000, {"learning_rate": "lin_2e-3"}, mean_return(WALKER, 20), with_ppo=True),
+    Task("multiwalker", WALKER, 100_000, {"learning_rate": "lin_2e-3"}, mean_return(WALKER, 20), with_ppo=True),
 )
 
 

@@ -40,15 +40,7 @@ WALK: dict[str, Any] = {
 
 RECIPES: dict[str, Recipe] = {
     "CartPole-v1": Recipe(
-        50_000,
-        {
-            **SOFT,
-            "normalize_observations": False,
-            "learning_rate": "lin_0.001",
-            "batch_size": 128,
-            "n_epochs": 10,
-            "gamma": 0.98,
-        },
+        50_000, {**SOFT, "learning_rate": "lin_0.0005", "batch_size": 128, "n_epochs": 10, "gamma": 0.98}
     ),
     "Acrobot-v1": Recipe(
         200_000,
