@@ -54,9 +54,10 @@ def report(results: Path) -> Path:
     runs = records.read_all(results)
     by_task = [found for name in TASK_NAMES if (found := tables.entries(tasks.find(name), runs))]
     budgets = ", ".join(f"{found[0].task.name} {found[0].runs[0][-1].steps:,}" for found in by_task)
-    seeds = sorted({run[-1].seed for found in by_task for entry in found for run in entry.runs})
-    trained = " ".join(found[0].task.name for found in by_task)
-    command = f"python -m benchmarks.variants --tasks {trained} --seeds {' '.join(map(str, seeds))}"
+    command = "\n".join(
+        f"python -m benchmarks.variants --tasks {found[0].task.name} --seeds {' '.join(map(str, _seeds(found)))}"
+        for found in by_task
+    )
     table = tables.ladder_table(by_task, SETTINGS, "variant", PREFIX)
     text = (
         "# The family\n\nOne learner, one network, the same number of groups, members, passes and rows in a minibatch "
@@ -67,6 +68,10 @@ def report(results: Path) -> Path:
     path = results / "README.md"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _seeds(found: Sequence[tables.Entry]) -> list[int]:
+    return sorted({run[-1].seed for entry in found for run in entry.runs})
 
 
 def main(chosen_arguments: Sequence[str] | None = None) -> int:
