@@ -62,7 +62,7 @@ def collecting(env_id: str, trained: bool, sizes: Sizes) -> Round:
         n_groups=32,
         group_size=8,
         n_envs=N_SLOTS,
-        normalize_observations=False,
+        normalize_observations=trained and recipe(env_id)["normalize_observations"],
         seed=0,
         device="cpu",
     )
