@@ -181,17 +181,24 @@ class BlockActor:
         self, observations: Array, noise: FloatArray | None, action_masks: BoolArray | None = None
     ) -> tuple[Array, FloatArray]:
         """See `MlpPolicy.act`."""
-        n_rows = len(observations)
-        # the first row fills up: unlike zeros it is an observation, and legal
-        index = np.arange(-(-n_rows // BLOCK) * BLOCK)
-        index[n_rows:] = 0
-        blocks = []
-        for rows in index.reshape(-1, BLOCK):
-            own_noise = None if noise is None else noise[rows]
-            own_masks = None if action_masks is None else action_masks[rows]
-            blocks.append(self._policy.act(observations[rows], own_noise, own_masks))
-        actions, log_probs = (np.concatenate(column)[:n_rows] for column in zip(*blocks, strict=True))
+        actions, log_probs = by_blocks(self._policy.act, observations, noise, action_masks)
         return actions, log_probs
+
+
+def by_blocks(act: Callable[..., tuple[Array, ...]], first: Array, *others: Array | None) -> tuple[Array, ...]:
+    """Call `act(first, *others)` for a block of rows at a time, and put what it returns together: `[M, ...]` each.
+
+    Args:
+        act: from arrays `[BLOCK, ...]` to arrays `[BLOCK, ...]`.
+        first: `[M, ...]`.
+        others: the same, or None, which stays None.
+    """
+    n_rows = len(first)
+    # the first row fills up: unlike zeros it is an observation, and legal
+    index = np.arange(-(-n_rows // BLOCK) * BLOCK)
+    index[n_rows:] = 0
+    blocks = [act(*(None if x is None else x[rows] for x in (first, *others))) for rows in index.reshape(-1, BLOCK)]
+    return tuple(np.concatenate(column)[:n_rows] for column in zip(*blocks, strict=True))
 
 
 def _filled_up(rows: Array, n_rows: int) -> Array:

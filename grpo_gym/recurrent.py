@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 
-from grpo_gym.acting import BLOCK, MlpActor, RecurrentActor, in_blocks, knows
+from grpo_gym.acting import BlockActor, MlpActor, RecurrentActor, by_blocks, in_blocks, knows
 from grpo_gym.distributions import Distribution
 from grpo_gym.policy import CnnPolicy, MlpPolicy, MultiInputPolicy
 from grpo_gym.types import Array, BoolArray, FloatArray
@@ -171,38 +171,22 @@ class GruActor(MlpActor):
         return *self._choose(h, n_rows, noise, action_masks), h.reshape(-1, size)[:n_rows]
 
 
-class BlockGruActor:
-    """Acts as a recurrent policy does, a block of observations at a time: torch, too, rounds by how many there are.
+class BlockGruActor(BlockActor):
+    """Acts as a recurrent policy does, a block of observations at a time; see `BlockActor`.
 
     Args:
         policy: acts by itself.
     """
 
     def __init__(self, policy: RecurrentActor):
-        self._policy = policy
-        self.noise_size, self.memory_size, self.to_env = policy.noise_size, policy.memory_size, policy.to_env
-
-    def act(
-        self, observations: Array, noise: FloatArray | None, action_masks: BoolArray | None = None
-    ) -> tuple[Array, FloatArray]:
-        """See `RecurrentActor`."""
-        nothing = np.zeros((len(observations), self.memory_size), np.float32)
-        return self.act_from(nothing, observations, noise, action_masks)[:2]
+        super().__init__(policy)
+        self._act_from, self.memory_size = policy.act_from, policy.memory_size
 
     def act_from(
         self, memories: FloatArray, observations: Array, noise: FloatArray | None, action_masks: BoolArray | None = None
     ) -> tuple[Array, FloatArray, FloatArray]:
         """See `MlpGruPolicy.act_from`."""
-        n_rows = len(observations)
-        # the first row fills up: unlike zeros it is an observation, and legal
-        index = np.arange(-(-n_rows // BLOCK) * BLOCK)
-        index[n_rows:] = 0
-        given = (memories, observations, noise, action_masks)
-        blocks = [
-            self._policy.act_from(*(None if x is None else x[rows] for x in given))  # type: ignore[arg-type]
-            for rows in index.reshape(-1, BLOCK)
-        ]
-        actions, log_probs, after = (np.concatenate(column)[:n_rows] for column in zip(*blocks, strict=True))
+        actions, log_probs, after = by_blocks(self._act_from, memories, observations, noise, action_masks)
         return actions, log_probs, after
 
 
