@@ -1,6 +1,6 @@
 """Kill a process that trains and saves, again and again, and look at what it left.
 
-    python -m benchmarks.kills               # 100 kills, a minute or two of one core
+    python -m benchmarks.kills               # 100 kills, some five minutes of one core
 
 Each time a process goes on from the newest checkpoint, saves the agent after every iteration, twice, and is killed
 (signal 9) at a random moment. After each kill every checkpoint there has ever been must be as it was and be readable,
