@@ -25,6 +25,7 @@ from grpo_gym.checkpoint import checkpoint_path, read_checkpoint, replace_file, 
 from grpo_gym.collectors import MakeCrew
 from grpo_gym.export import exported
 from grpo_gym.faults import TieWatch, explain
+from grpo_gym.layout import Layout
 from grpo_gym.logger import Logger, configure, open_run
 from grpo_gym.policies import find_policy, make_policy
 from grpo_gym.policy_model import PolicyModel
@@ -432,6 +433,7 @@ class GRPO:
 
         None if a callback ended it.
         """
+        layouts = Layout(self.observation_space), Layout(self.action_space, "action")
 
         def on_step(played: Played) -> bool:
             self.num_timesteps += played.step.n_steps
@@ -440,7 +442,7 @@ class GRPO:
                 self.ep_info_buffer.append(info["episode"])
                 if "is_success" in info:
                     self.ep_success_buffer.append(float(info["is_success"]))
-            hooks.update_locals(played.as_locals(self.observation_space, self.action_space))
+            hooks.update_locals(played.as_locals(*layouts))
             return hooks.on_step()
 
         policy = self.policy if self.adapter_rank is None else merge_adapters(self.policy)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 from grpo_gym.acting import Actor, remembers
@@ -36,14 +35,14 @@ class Played:
     ended: BoolArray
     infos: Sequence[dict[str, Any]]
 
-    def as_locals(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> dict[str, Any]:
-        """Name these things as stable-baselines3's callbacks expect them."""
+    def as_locals(self, observations: Layout, actions: Layout) -> dict[str, Any]:
+        """Name these things as stable-baselines3's callbacks expect them, unpacked from their layouts."""
         return {
             "infos": self.infos,
             "dones": self.ended,
             "rewards": self.step.rewards,
-            "actions": Layout(action_space, "action").unpack(self.actions),
-            "new_obs": Layout(observation_space).unpack(self.step.observations),
+            "actions": actions.unpack(self.actions),
+            "new_obs": observations.unpack(self.step.observations),
             "n_steps": self.step.n_steps,
         }
 

@@ -180,17 +180,20 @@ def soft_group_values(rollout: Rollout, gamma: float, flatten: FeatureMap) -> tu
     fit = CrossFit.of(to_features(x), fold.repeat_interleave(rollout.lengths), n_folds, RIDGES)
     last = to_features(flatten(rollout.final_observations)).double()
     tail = torch.zeros(len(fold), dtype=torch.float64)
+    seen, weight_of_tail = _returns(rollout, gamma)
+    seen, weight_of_tail = rollout.flat(seen), rollout.flat(weight_of_tail)
+    owner = torch.repeat_interleave(rollout.lengths)
     for _ in range(1 if bool(rollout.terminated.all()) else N_FITS):
-        weights = fit.solve(rollout.flat(_returns(rollout, tail, gamma)))
+        weights = fit.solve(seen + weight_of_tail * tail[owner])
         tail = torch.where(rollout.terminated, 0.0, predict(weights, last, fold))
     return rollout.padded(fit.predict(weights)), tail
 
 
-def _returns(rollout: Rollout, tail: Tensor, gamma: float) -> Tensor:
-    """Returns-to-go `[T, N]`, with the estimate `tail` `[N]` of what comes after each trajectory."""
-    rewards = rollout.rewards.to(torch.float64, copy=True)
-    rewards[rollout.lengths - 1, torch.arange(len(tail))] += gamma * tail
-    return returns_to_go(rewards, rollout.mask, gamma)
+def _returns(rollout: Rollout, gamma: float) -> tuple[Tensor, Tensor]:
+    """Returns-to-go of the rewards that were seen, and the weight in them of what comes after; `[T, N]` both."""
+    ahead = rollout.lengths - torch.arange(len(rollout.mask))[:, None]
+    weight_of_tail = torch.where(rollout.mask, torch.tensor(gamma, dtype=torch.float64) ** ahead, 0.0)
+    return returns_to_go(rollout.rewards, rollout.mask, gamma), weight_of_tail
 
 
 def soft_groups(rollout: Rollout, gamma: float, gae_lambda: float, flatten: FeatureMap) -> Compared:
@@ -217,4 +220,5 @@ def soft_groups(rollout: Rollout, gamma: float, gae_lambda: float, flatten: Feat
         return Compared(torch.zeros_like(returns), returns, returns)
     values, tail = soft_group_values(rollout, gamma, flatten)
     advantages = generalized_advantages(rollout.rewards, rollout.mask, values, tail, gamma, gae_lambda)
-    return Compared(advantages, _returns(rollout, tail, gamma), values)
+    seen, weight_of_tail = _returns(rollout, gamma)
+    return Compared(advantages, seen + weight_of_tail * tail, values)

@@ -16,6 +16,7 @@ from grpo_gym import rollout as rollout_module
 from grpo_gym.env_slots import EnvSlots
 from grpo_gym.episodes import concatenate, select_groups
 from grpo_gym.groups import Plan
+from grpo_gym.layout import Layout
 from grpo_gym.rollout import Played, collect
 from grpo_gym.sampling import collect_groups, warn_of_unequal_starts
 from grpo_gym.types import DEFAULT_HORIZON, Compared, Rollout
@@ -265,7 +266,7 @@ def test_callbacks_are_told_of_each_episodes_return_and_length(env: Callable[[],
     n_steps = [0]
 
     def on_step(played: Played) -> bool:
-        named = played.as_locals(Walk.observation_space, Discrete(3))
+        named = played.as_locals(Layout(Walk.observation_space), Layout(Discrete(3), "action"))
         n_steps[0] += len(named["rewards"])
         assert len(named["infos"]) == len(named["dones"]) == len(named["actions"]) == len(named["new_obs"]) == 1
         told.extend(info["episode"] for info, done in zip(named["infos"], named["dones"], strict=True) if done)
