@@ -26,8 +26,8 @@ from grpo_gym.collectors import MakeCrew
 from grpo_gym.export import exported
 from grpo_gym.faults import TieWatch, explain
 from grpo_gym.layout import Layout
-from grpo_gym.logger import Logger, configure, open_run
-from grpo_gym.policies import find_policy, make_policy
+from grpo_gym.logger import Logger, configure, open_run, record
+from grpo_gym.policies import find_policy, make_optimizer, make_policy
 from grpo_gym.policy_model import PolicyModel
 from grpo_gym.prediction import Prediction
 from grpo_gym.progress import ProgressBarCallback
@@ -47,9 +47,6 @@ from grpo_gym.variants import takes_variant, with_preset
 from grpo_gym.vec import EnvLike
 from grpo_gym.vec_face import VecFace
 from grpo_gym.vine import make_vine
-
-ADAM: dict[str, Any] = {"eps": 1e-5, "fused": True}
-"""Arguments of the optimiser: all its arithmetic in one call, a fifth of a small network's whole update."""
 
 
 class GRPO:
@@ -255,8 +252,7 @@ class GRPO:
 
     def _make_policy(self) -> None:
         kwargs = dict(self.policy_kwargs)
-        optimizer_class = kwargs.pop("optimizer_class", torch.optim.Adam)
-        optimizer_kwargs = kwargs.pop("optimizer_kwargs", ADAM if optimizer_class is torch.optim.Adam else {})
+        optimizer = {name: kwargs.pop(name) for name in ("optimizer_class", "optimizer_kwargs") if name in kwargs}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._weight_seed)
             policy = make_policy(
@@ -266,9 +262,7 @@ class GRPO:
                 add_adapters(policy, self.adapter_rank)
         self.policy: PolicyModel = policy.to(self.device)
         self._prediction = Prediction(self.observation_space, self.action_space)
-        self.optimizer: torch.optim.Optimizer = optimizer_class(
-            [p for p in self.policy.parameters() if p.requires_grad], lr=self.lr_schedule(1.0), **optimizer_kwargs
-        )
+        self.optimizer = make_optimizer(self.policy, self.lr_schedule(1.0), **optimizer)
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Start the agent's random streams anew: plans, minibatch order and stochastic `predict` each have one.
@@ -477,22 +471,21 @@ class GRPO:
         dump: bool,
     ) -> None:
         """Record what docs/log_keys.md lists; nothing is dumped before the update that it describes."""
-        stats = self._stats(iteration, metrics, settings)
-        stats.update(episode_stats(self.ep_info_buffer, self.ep_success_buffer))
-        for key, value in stats.items():
-            self.logger.record(key, value)
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         elapsed = time.perf_counter() - self.start_time
-        self.logger.record("time/iterations", self._iterations, exclude="tensorboard")
-        self.logger.record("time/time_elapsed", elapsed, exclude="tensorboard")
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        self.logger.record("time/fps", int((self.num_timesteps - self._steps_at_start) / elapsed))
-        for name, value in zip(("collect", "baseline", "update"), seconds, strict=True):
-            self.logger.record(f"time/{name}", value)
+        counts = {
+            "time/iterations": self._iterations,
+            "time/time_elapsed": elapsed,
+            "time/total_timesteps": self.num_timesteps,
+            "train/n_updates": self._n_updates,
+        }
+        fps = int((self.num_timesteps - self._steps_at_start) / elapsed)
+        stats = {
+            **self._stats(iteration, metrics, settings),
+            **episode_stats(self.ep_info_buffer, self.ep_success_buffer),
+            **dict(zip(("time/collect", "time/baseline", "time/update"), seconds, strict=True)),
+        }
+        record(self.logger, {**stats, "time/fps": fps}, counts, self._advantages(iteration) if dump else None)
         if dump:
-            self.logger.record(
-                "rollout/advantages", self._advantages(iteration), exclude=("stdout", "log", "csv", "json")
-            )
             self.dump_logs()
 
     def _stats(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -258,3 +258,20 @@ def _made(folder: Path) -> Path:
         reason = error.strerror or "unknown reason"
         raise OSError(error.errno, f"no log folder can be made here: {reason}", str(folder)) from error
     return folder
+
+
+def record(logger: Logger, stats: Mapping[str, float], counts: Mapping[str, float], advantages: Any) -> None:
+    """Hand the logger an iteration.
+
+    Args:
+        logger: it is not dumped.
+        stats: for every format.
+        counts: not for TensorBoard, whose axes they are.
+        advantages: a tensor, for TensorBoard alone: a histogram. None for none.
+    """
+    for key, value in stats.items():
+        logger.record(key, value)
+    for key, value in counts.items():
+        logger.record(key, value, exclude="tensorboard")
+    if advantages is not None:
+        logger.record("rollout/advantages", advantages, exclude=("stdout", "log", "csv", "json"))

@@ -15,8 +15,8 @@ from benchmarks import learners, tasks
 from benchmarks.learners import Predict
 from benchmarks.speed.case import Round, Sizes, speed, spend
 from grpo_gym import GRPO
-from grpo_gym.agent import ADAM
 from grpo_gym.groups import plan
+from grpo_gym.policies import ADAM
 from grpo_gym.policy import MlpPolicy
 from grpo_gym.recipes import recipe
 from grpo_gym.rollout import collect
