@@ -117,7 +117,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "BipedalWalker-v3": Recipe(1_000_000, {**WALK, "gae_lambda": 0.95}),
     "Hopper-v5": Recipe(500_000, {**WALK, "gamma": 0.995}),
-    "Walker2d-v5": Recipe(500_000, {**WALK, "n_groups": 2}),
+    "Walker2d-v5": Recipe(500_000, {**WALK, "n_epochs": 10, "gae_lambda": 0.95, "target_kl": 0.02}),
     # the reward comes once, at the end: gamma 1, and many boards an iteration rather than many passes
     "grpo/Battleship-v0": Recipe(
         5_000_000,
