@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ class Task:
         settings: arguments of `GRPO`.
         score: what an agent is worth.
         with_ppo: PPO learns it too, and random play is measured.
+        options: of the environment in training.
     """
 
     name: str
@@ -64,6 +66,12 @@ class Task:
     settings: dict[str, Any]
     score: Callable[[Any], Scores]
     with_ppo: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def make(self) -> Callable[[], Any]:
+        """What makes the environment."""
+        return functools.partial(find_maker(self.env), **self.options)
 
     @property
     def algorithms(self) -> tuple[str, ...]:
@@ -146,13 +154,14 @@ TASKS = (
             "group_size": 16,
             "batch_size": 1024,
             "n_epochs": 2,
-            "gamma": 0.98,
-            "gae_lambda": 0.6,
+            "gamma": 0.8,
+            "gae_lambda": 0.8,
             "baseline": "soft_groups",
             "ent_coef": 0.0,
             "policy_kwargs": {"net_arch": [256, 256], "one_hot_observations": True},
         },
         score_duel,
+        options={"hit_reward": 1.0},
     ),
     Task(
         "simple_spread",
@@ -177,8 +186,8 @@ TASKS = (
 class Random:
     """Plays all players of a game at random."""
 
-    def __init__(self, env: str, seed: int):
-        (game,) = make_games(env, 1)
+    def __init__(self, make: Callable[[], Any], seed: int):
+        (game,) = make_games(make, 1)
         self._players = {
             agent: RandomPlayer(game.env.action_space(agent), seed + n)
             for n, agent in enumerate(game.env.possible_agents)
@@ -196,11 +205,11 @@ class Random:
         return self._players[agent].predict(observation)
 
 
-def ppo_of(env: str, seed: int, **settings: Any) -> Any:
+def ppo_of(make: Callable[[], Any], seed: int, **settings: Any) -> Any:
     """Make stable-baselines3's PPO in 8 games, one network for all agents."""
     stable_baselines3 = need("stable_baselines3", "bench", "PPO")
     supersuit = need("supersuit", "bench", "PPO in games of several agents")
-    games = supersuit.pettingzoo_env_to_vec_env_v1(supersuit.black_death_v3(find_maker(env)()))
+    games = supersuit.pettingzoo_env_to_vec_env_v1(supersuit.black_death_v3(make()))
     vector = supersuit.concat_vec_envs_v1(games, 8, num_cpus=0, base_class="stable_baselines3")
     vector.seed = lambda seed=None: None  # SuperSuit's cannot be seeded; its games draw from the operating system
     return stable_baselines3.PPO("MlpPolicy", vector, n_steps=128, seed=seed, device="cpu", **settings)
@@ -212,18 +221,19 @@ def train(task: Task, algorithm: str, seed: int) -> dict[str, Any]:
     record: dict[str, Any] = {"task": task.name, "algorithm": algorithm, "seed": seed}
     agent: Any
     if algorithm == "grpo":
-        agent = GRPO("MlpPolicy", task.env, seed=seed, **task.settings)
+        agent = GRPO("MlpPolicy", task.make, seed=seed, **task.settings)
         record["before"] = task.score(agent) if task.with_ppo else None
         started = time.process_time()
         agent.learn(task.steps)
-        record |= {"steps": agent.num_timesteps, "agent_steps": agent.num_agent_steps, "settings": task.settings}
+        record |= {"steps": agent.num_timesteps, "agent_steps": agent.num_agent_steps}
+        record |= {"settings": task.settings, "options": task.options}
     elif algorithm == "ppo":
-        agent = ppo_of(task.env, seed, batch_size=256)
+        agent = ppo_of(task.make, seed, batch_size=256)
         n_agents = agent.n_envs // 8
         agent.learn(task.steps * n_agents)
         record |= {"steps": agent.num_timesteps // n_agents, "agent_steps": agent.num_timesteps}
     else:
-        agent = Random(task.env, seed)
+        agent = Random(task.make, seed)
     return record | {
         "cpu_seconds": round(time.process_time() - started, 1),
         "scores": task.score(agent),
@@ -250,8 +260,8 @@ def throughput(n_steps: int = 4_800, n_runs: int = 3) -> dict[str, Any]:
     (task,) = (task for task in TASKS if task.name == "simple_spread")
     makers: dict[str, Callable[[int], Any]] = {
         "grpo": lambda seed: GRPO("MlpPolicy", SPREAD, seed=seed, **task.settings),
-        "ppo": lambda seed: ppo_of(SPREAD, seed),
-        "ppo, batch_size=256": lambda seed: ppo_of(SPREAD, seed, batch_size=256),
+        "ppo": lambda seed: ppo_of(task.make, seed),
+        "ppo, batch_size=256": lambda seed: ppo_of(task.make, seed, batch_size=256),
     }
     speeds: dict[str, list[float]] = {name: [] for name in makers}
     for seed in range(n_runs):

@@ -116,6 +116,13 @@ CASES: Mapping[str, Case] = MappingProxyType(
             [("envpool", "slots")],
             repeats=5,
         ),
+        "learn-envpool-64": Case(
+            "The same with groups of 16, that is 64 slots: the more of a pool's environments a call steps, the less "
+            "the call costs each.",
+            partial(parallel.learning_in_envpool, group_size=16),
+            [("envpool", "slots")],
+            repeats=5,
+        ),
         "workers-HalfCheetah-v5": _together("worker processes", "processes"),
         "ray-HalfCheetah-v5": _together("Ray actors", "ray"),
         "solve-CartPole-v1": Case(

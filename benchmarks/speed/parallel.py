@@ -48,14 +48,16 @@ def collecting_together(env_id: str, collector: str, sizes: Sizes) -> Round:
     return one_round
 
 
-def learning_in_envpool(sizes: Sizes) -> Round:
+def learning_in_envpool(sizes: Sizes, group_size: int | None = None) -> Round:
     """Construct and `learn` CartPole with its recipe, in EnvPool and in our own slots; the round is the seed.
 
-    `mean return` is that of the last hundred training episodes.
+    `mean return` is that of the last hundred training episodes. `group_size` is the recipe's, unless another is given.
     """
+    settings = recipe("CartPole-v1")
+    settings["group_size"] = group_size or settings["group_size"]
 
     def one(env_id: str, seed: int) -> dict[str, float]:
-        agent = GRPO("MlpPolicy", env_id, seed=seed, device="cpu", **recipe("CartPole-v1"))
+        agent = GRPO("MlpPolicy", env_id, seed=seed, device="cpu", **settings)
         values = speed(lambda: agent.learn(sizes.train_steps).num_timesteps)
         returns = [episode["r"] for episode in agent.ep_info_buffer]
         return {**values, "mean return": sum(returns) / len(returns)}

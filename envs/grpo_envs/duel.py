@@ -57,6 +57,7 @@ class BattleshipDuel(pettingzoo.AECEnv):  # type: ignore[misc]
         fleet: see `BattleshipEnv`.
         placement: see `BattleshipEnv`.
         render_mode: None, "ansi", or "human" to print each position.
+        hit_reward: given at once for each hit to who fired; nothing is taken from the other. 0: the result alone.
 
     Raises:
         ValueError: if the fleet cannot be placed, or an option is not known.
@@ -75,12 +76,14 @@ class BattleshipDuel(pettingzoo.AECEnv):  # type: ignore[misc]
         fleet: Sequence[int] = FLEET,
         placement: str = "full",
         render_mode: str | None = None,
+        hit_reward: float = 0.0,
     ) -> None:
         rendering.check_render_mode(render_mode, RENDER_MODES)
         self.board_size = board_size
         self.fleet = checked_fleet(board_size, fleet, placement)
         self.placement = placement
         self.render_mode = render_mode
+        self.hit_reward = hit_reward
         self.n_ship_cells = sum(self.fleet)
         self.possible_agents = list(AGENTS)
         self.agents: list[str] = []
@@ -150,9 +153,13 @@ class BattleshipDuel(pettingzoo.AECEnv):  # type: ignore[misc]
             hit = theirs[MY_SHIPS, cell]
             mine[MY_SHOTS, cell] = theirs[THEIR_SHOTS, cell] = 1 if hit else -1
             self._hits[me] += int(hit)
+            earned = [0.0, 0.0]
+            earned[me] = self.hit_reward * int(hit)
             if me == 1 and self.n_ship_cells in self._hits:
                 lead = self._hits[0] - self._hits[1]
-                self._end(float(np.sign(lead)), float(np.sign(-lead)))
+                self._end(earned[0] + float(np.sign(lead)), earned[1] + float(np.sign(-lead)))
+            else:
+                self._give(*earned)
         self.agent_selection = AGENTS[1 - me]
         self._print_to_human()
 
@@ -185,8 +192,13 @@ class BattleshipDuel(pettingzoo.AECEnv):  # type: ignore[misc]
 
     def _end(self, reward_0: float, reward_1: float) -> None:
         self._playing = False
-        self.rewards = {AGENTS[0]: reward_0, AGENTS[1]: reward_1}
         self.terminations = dict.fromkeys(AGENTS, True)
+        self._give(reward_0, reward_1)
+
+    def _give(self, reward_0: float, reward_1: float) -> None:
+        """Count these rewards; those of who just moved start anew, for it has seen what it had."""
+        self._cumulative_rewards[self.agent_selection] = 0.0
+        self.rewards = {AGENTS[0]: reward_0, AGENTS[1]: reward_1}
         self._accumulate_rewards()
 
     def _print_to_human(self) -> None:

@@ -274,9 +274,10 @@ def test_workers_are_compared_with_one_process_by_the_wall_clock() -> None:
     assert one["2 workers"].keys() == one["this process"].keys() == {"env steps/s"}
 
 
-def test_learning_in_envpool_is_compared_by_speed_and_by_score() -> None:
+@pytest.mark.parametrize("name", ["learn-envpool", "learn-envpool-64"])
+def test_learning_in_envpool_is_compared_by_speed_and_by_score(name: str) -> None:
     pytest.importorskip("envpool")
-    (one,) = cases.measure("learn-envpool", repeats=1, quick=True).rounds
+    (one,) = cases.measure(name, repeats=1, quick=True).rounds
     assert one["envpool"].keys() == one["slots"].keys() == {"env steps/s", "env steps/CPU s", "mean return"}
 
 

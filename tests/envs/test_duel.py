@@ -66,7 +66,9 @@ def play_at_random(game: Any, rng: np.random.Generator) -> int:
 
 
 @pytest.mark.parametrize("make", [duel.env, duel.raw_env])
-@pytest.mark.parametrize("options", [{}, {"placement": "top_left"}, {"board_size": 4, "fleet": [2, 3]}])
+@pytest.mark.parametrize(
+    "options", [{}, {"placement": "top_left"}, {"board_size": 4, "fleet": [2, 3]}, {"hit_reward": 0.5}]
+)
 def test_pettingzoo_finds_nothing_wrong(make: Any, options: dict[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -177,6 +179,25 @@ def test_each_player_learns_its_reward_when_it_is_dismissed() -> None:
     assert game.agents == ["player_0", "player_1"]
     assert game.agent_selection == "player_0"
     assert game.observe("player_0")["action_mask"].tolist() == [1, 1, 1, 1]
+
+
+def test_a_hit_is_paid_to_who_fired_and_seen_at_its_next_turn() -> None:
+    game = laid([0, 1], [0, 1], hit_reward=0.5)
+    seen = []
+    for cell in (0, 2, 3, 0, 1, 1):  # player_0: hit, miss, hit; player_1: miss, hit, hit
+        seen.append((game.agent_selection, game.last()[1]))
+        game.step(cell)
+    assert seen == [
+        ("player_0", 0.0),
+        ("player_1", 0.0),
+        ("player_0", 0.5),
+        ("player_1", 0.0),
+        ("player_0", 0.0),
+        ("player_1", 0.5),
+    ]
+    # the last hits come with the result, which here is a draw
+    assert all(game.terminations.values())
+    assert [game._cumulative_rewards[agent] for agent in AGENTS] == [0.5, 0.5]
 
 
 @settings(max_examples=30, deadline=None)
