@@ -178,8 +178,14 @@ TASKS = (
         mean_return(SPREAD, 100),
         with_ppo=True,
     ),
-    Task("multiwalker", WALKER, 20_000, {"learning_rate": "lin_2e-3"}, mean_return(WALKER, 20), with_ppo=True),
-    Task("multiwalker-100k", WALKER, 100_000, {"learning_rate": "lin_2e-3"}, mean_return(WALKER, 20), with_ppo=True),
+    Task(
+        "multiwalker",
+        WALKER,
+        100_000,
+        {"learning_rate": "lin_5e-4", "target_kl": 0.02},
+        mean_return(WALKER, 20),
+        with_ppo=True,
+    ),
 )
 
 
