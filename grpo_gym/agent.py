@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from grpo_gym import arguments
 from grpo_gym.acting import remembers
@@ -307,20 +308,21 @@ class GRPO:
         ties = TieWatch(self.env.name)
         try:
             hooks.on_training_start({"self": self, "total_timesteps": self._total_timesteps}, globals())
-            while self.num_timesteps < self._total_timesteps:
-                settings = self._settings()
-                started = time.perf_counter()
-                iteration = self._collect(hooks)
-                if iteration is None:
-                    break
-                collected = time.perf_counter()
-                metrics = self._improve(iteration, settings)
-                ties.see(metrics.get("n_updates", 0) > 0)
-                self._iterations += 1
-                self._n_updates += int(metrics.pop("n_updates", 0))
-                comparing = self._seconds_comparing
-                seconds = (collected - started - comparing, comparing, time.perf_counter() - collected)
-                self._report(iteration, metrics, settings, seconds, dump=self._iterations % log_interval == 0)
+            with threadpool_limits(torch.get_num_threads(), "blas"):  # NumPy's matrix products are ours, too
+                while self.num_timesteps < self._total_timesteps:
+                    settings = self._settings()
+                    started = time.perf_counter()
+                    iteration = self._collect(hooks)
+                    if iteration is None:
+                        break
+                    collected = time.perf_counter()
+                    metrics = self._improve(iteration, settings)
+                    ties.see(metrics.get("n_updates", 0) > 0)
+                    self._iterations += 1
+                    self._n_updates += int(metrics.pop("n_updates", 0))
+                    comparing = self._seconds_comparing
+                    seconds = (collected - started - comparing, comparing, time.perf_counter() - collected)
+                    self._report(iteration, metrics, settings, seconds, dump=self._iterations % log_interval == 0)
             ties.conclude()
         except Exception as error:
             if self._latest_file:

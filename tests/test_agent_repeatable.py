@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Discrete
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from grpo_gym import GRPO
 from grpo_gym.agent import ARGUMENTS
@@ -118,3 +119,26 @@ def test_every_constructor_argument_is_an_attribute_of_the_same_name() -> None:
     defaults = {name: p.default for name, p in inspect.signature(GRPO.__init__).parameters.items()}
     untouched = ("gamma", "gae_lambda", "ent_coef", "clip_range", "tensorboard_log", "verbose", "stats_window_size")
     assert {name: getattr(agent, name) for name in untouched} == {name: defaults[name] for name in untouched}
+
+
+def test_numpy_takes_as_many_threads_as_torch_while_it_learns_and_its_own_again_after() -> None:
+    def numpys() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    seen: list[set[int]] = []
+
+    def look(*_: Any) -> bool:
+        seen.append(numpys())
+        return True
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(2, "blas"):
+            before = numpys()
+            small(IdentityDiscrete).learn(1, look)
+            assert seen
+            assert all(found == {1} for found in seen)
+            assert numpys() == before
+    finally:
+        torch.set_num_threads(n_threads)
