@@ -308,7 +308,7 @@ class GRPO:
         ties = TieWatch(self.env.name)
         try:
             hooks.on_training_start({"self": self, "total_timesteps": self._total_timesteps}, globals())
-            with threadpool_limits(torch.get_num_threads(), "blas"):  # NumPy's matrix products are ours, too
+            with threadpool_limits(1, "blas"):  # two threads of NumPy's wait for each other, and round differently
                 while self.num_timesteps < self._total_timesteps:
                     settings = self._settings()
                     started = time.perf_counter()

@@ -121,7 +121,7 @@ def test_every_constructor_argument_is_an_attribute_of_the_same_name() -> None:
     assert {name: getattr(agent, name) for name in untouched} == {name: defaults[name] for name in untouched}
 
 
-def test_numpy_takes_as_many_threads_as_torch_while_it_learns_and_its_own_again_after() -> None:
+def test_numpy_takes_one_thread_while_it_learns_and_its_own_again_after() -> None:
     def numpys() -> set[int]:
         return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
@@ -131,14 +131,9 @@ def test_numpy_takes_as_many_threads_as_torch_while_it_learns_and_its_own_again_
         seen.append(numpys())
         return True
 
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(2, "blas"):
-            before = numpys()
-            small(IdentityDiscrete).learn(1, look)
-            assert seen
-            assert all(found == {1} for found in seen)
-            assert numpys() == before
-    finally:
-        torch.set_num_threads(n_threads)
+    with threadpool_limits(2, "blas"):
+        before = numpys()
+        small(IdentityDiscrete).learn(1, look)
+        assert seen
+        assert all(found <= {1} for found in seen)
+        assert numpys() == before
