@@ -217,7 +217,8 @@ def test_arguments_of_the_environment_are_passed_on(
 
 
 def test_the_score_of_train_is_that_of_greedy_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["train", BATTLESHIP, *FEW, "--output", "mine"])
+    # seeded: of an untrained policy's 20 games the greedy and the drawn ones can come to the same rounded score
+    main(["train", BATTLESHIP, *FEW, "--seed", "1", "--output", "mine"])
     score = next(line for line in capsys.readouterr().out.splitlines() if "score" in line)
     main(["evaluate", "mine", BATTLESHIP])
     assert capsys.readouterr().out == f"{score}\n"
