@@ -265,7 +265,7 @@ def throughput(n_steps: int = 4_800, n_runs: int = 3) -> dict[str, Any]:
     """
     (task,) = (task for task in TASKS if task.name == "simple_spread")
     makers: dict[str, Callable[[int], Any]] = {
-        "grpo": lambda seed: GRPO("MlpPolicy", SPREAD, seed=seed, **task.settings),
+        "grpo": lambda seed: GRPO("MlpPolicy", task.make, seed=seed, **task.settings),
         "ppo": lambda seed: ppo_of(task.make, seed),
         "ppo, batch_size=256": lambda seed: ppo_of(task.make, seed, batch_size=256),
     }

@@ -27,7 +27,7 @@ from grpo_gym.collectors import MakeCrew
 from grpo_gym.export import exported
 from grpo_gym.faults import TieWatch, explain
 from grpo_gym.layout import Layout
-from grpo_gym.logger import Logger, configure, open_run, record
+from grpo_gym.logger import Logger, configure, open_run, record_iteration
 from grpo_gym.policies import find_policy, make_optimizer, make_policy
 from grpo_gym.policy_model import PolicyModel
 from grpo_gym.prediction import Prediction
@@ -486,7 +486,8 @@ class GRPO:
             **episode_stats(self.ep_info_buffer, self.ep_success_buffer),
             **dict(zip(("time/collect", "time/baseline", "time/update"), seconds, strict=True)),
         }
-        record(self.logger, {**stats, "time/fps": fps}, counts, self._advantages(iteration) if dump else None)
+        advantages = self._advantages(iteration) if dump else None
+        record_iteration(self.logger, {**stats, "time/fps": fps}, counts, advantages)
         if dump:
             self.dump_logs()
 

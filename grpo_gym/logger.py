@@ -260,7 +260,7 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def record(logger: Logger, stats: Mapping[str, float], counts: Mapping[str, float], advantages: Any) -> None:
+def record_iteration(logger: Logger, stats: Mapping[str, float], counts: Mapping[str, float], advantages: Any) -> None:
     """Hand the logger an iteration.
 
     Args:

@@ -16,7 +16,6 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits
 
 from grpo_gym.workers import Worker, WorkerDied
 
@@ -100,7 +99,6 @@ def _live(connection: Connection[Any, Any], work: bytes) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    threadpool_limits(1, "blas")
     worker = Worker(work)
     with contextlib.suppress(EOFError, OSError):
         while True:

@@ -182,9 +182,8 @@ def soft_group_values(rollout: Rollout, gamma: float, flatten: FeatureMap) -> tu
     tail = torch.zeros(len(fold), dtype=torch.float64)
     seen, weight_of_tail = _returns(rollout, gamma)
     seen, weight_of_tail = rollout.flat(seen), rollout.flat(weight_of_tail)
-    owner = torch.repeat_interleave(rollout.lengths)
     for _ in range(1 if bool(rollout.terminated.all()) else N_FITS):
-        weights = fit.solve(seen + weight_of_tail * tail[owner])
+        weights = fit.solve(seen + weight_of_tail * tail.repeat_interleave(rollout.lengths))
         tail = torch.where(rollout.terminated, 0.0, predict(weights, last, fold))
     return rollout.padded(fit.predict(weights)), tail
 

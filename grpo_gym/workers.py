@@ -17,6 +17,7 @@ from typing import Protocol
 
 import cloudpickle
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from grpo_gym.acting import BLOCK, Actor
 from grpo_gym.episodes import concatenate
@@ -94,7 +95,8 @@ class Worker:
     def answer(self, task: bytes) -> bytes:
         """Play a packed `Task`, and pack the `Part` or the `Failure` that came of it."""
         try:
-            packed: bytes = cloudpickle.dumps(self._play(cloudpickle.loads(task)))
+            with threadpool_limits(1, "blas"):  # as in `GRPO.learn`, wherever this is: two threads round differently
+                packed: bytes = cloudpickle.dumps(self._play(cloudpickle.loads(task)))
         except Exception as error:
             packed = _pack_failure(error)
         return packed
