@@ -38,6 +38,9 @@ WALK: dict[str, Any] = {
 }
 """What legs have in common that fall: whole episodes, small minibatches, and steps that are not too large."""
 
+LARGER_STEPS: dict[str, Any] = {"n_epochs": 10, "gae_lambda": 0.95, "target_kl": 0.02}
+"""What two legs bear, and one leg does not."""
+
 RECIPES: dict[str, Recipe] = {
     "CartPole-v1": Recipe(
         50_000, {**SOFT, "learning_rate": "lin_0.0005", "batch_size": 128, "n_epochs": 10, "gamma": 0.98}
@@ -117,9 +120,10 @@ RECIPES: dict[str, Recipe] = {
             "policy_kwargs": {"net_arch": [256, 256], "log_std_init": -1.5, "activation_fn": torch.nn.ReLU},
         },
     ),
-    "BipedalWalker-v3": Recipe(1_000_000, {**WALK, "gae_lambda": 0.95}),
     "Hopper-v5": Recipe(500_000, {**WALK, "gamma": 0.995}),
-    "Walker2d-v5": Recipe(500_000, {**WALK, "n_epochs": 10, "gae_lambda": 0.95, "target_kl": 0.02}),
+    "Walker2d-v5": Recipe(500_000, {**WALK, **LARGER_STEPS}),
+    # who stands still would do so for 1,600 steps
+    "BipedalWalker-v3": Recipe(1_000_000, {**WALK, **LARGER_STEPS, "max_episode_steps": 600}),
     # the reward comes once, at the end: gamma 1, and many boards an iteration rather than many passes
     "grpo/Battleship-v0": Recipe(
         5_000_000,
