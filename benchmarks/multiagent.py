@@ -26,12 +26,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from grpo_envs import duel_players
+from grpo_envs import duel, duel_players
 from grpo_envs.players import FixedOrderPlayer, PosteriorHunter, UniformPlayer
+from torch import Tensor
 
 from benchmarks.tictactoe import ExactPlayer, play_all_lines
 from grpo_gym import GRPO
 from grpo_gym.extras import need
+from grpo_gym.features import BoardFeatures
 from grpo_gym.marl_evaluation import RandomPlayer, play_games, play_match
 from grpo_gym.marl_games import find_maker, make_games
 from grpo_gym.types import Predictor
@@ -93,6 +95,20 @@ class Greedy:
         return actions
 
 
+class OwnShots(BoardFeatures):
+    """Looks at the player's own shots: the other's, and its own ships, tell nothing of where the hidden ones lie.
+
+    Self-play shows but one way to shoot, and a network that sees it is at a loss when another player shoots otherwise.
+    """
+
+    def __init__(self, space: gym.spaces.Box, **options: Any):
+        super().__init__(gym.spaces.Box(-1, 1, (1, *space.shape[1:]), np.int8), **options)
+
+    def forward(self, boards: Tensor) -> Tensor:
+        """`[M, 3, H, W]` → `[M, features_dim]`."""
+        return super().forward(boards[:, : duel.MY_SHOTS + 1])
+
+
 def score_tictactoe(agent: Any) -> Scores:
     """Count games won, drawn and lost, half of them from each seat; and the same of all games that there are."""
     rivals: dict[str, Predictor] = {"random": RandomPlayer(gym.spaces.Discrete(9), seed=0), "exact": ExactPlayer()}
@@ -149,16 +165,16 @@ TASKS = (
         "pettingzoo:grpo_envs.duel",
         2_400_000,
         {
-            "learning_rate": "lin_2e-3",
+            "learning_rate": "lin_1e-3",
             "n_groups": 64,
             "group_size": 16,
             "batch_size": 1024,
             "n_epochs": 2,
-            "gamma": 0.8,
+            "gamma": 0.4,
             "gae_lambda": 0.8,
             "baseline": "soft_groups",
             "ent_coef": 0.0,
-            "policy_kwargs": {"net_arch": [256, 256], "one_hot_observations": True},
+            "policy_kwargs": {"net_arch": [], "features_extractor_class": OwnShots},
         },
         score_duel,
         options={"hit_reward": 1.0},
@@ -181,7 +197,7 @@ TASKS = (
     Task(
         "multiwalker",
         WALKER,
-        100_000,
+        200_000,
         {"learning_rate": "lin_5e-4", "target_kl": 0.02},
         mean_return(WALKER, 20),
         with_ppo=True,
@@ -282,6 +298,11 @@ def throughput(n_steps: int = 4_800, n_runs: int = 3) -> dict[str, Any]:
     }
 
 
+def to_line(record: dict[str, Any]) -> str:
+    """Write a record as one line of JSON, classes among the settings by their names."""
+    return json.dumps(record, default=lambda chosen: chosen.__name__)
+
+
 def report(records: Sequence[dict[str, Any]]) -> str:
     """Write the tables of benchmarks/results/multiagent.md, from the records alone."""
     rows = [_row(record) for record in records if record["task"] != "throughput"]
@@ -356,7 +377,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _append(path: Path, record: dict[str, Any]) -> None:
     with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+        file.write(to_line(record) + "\n")
     print(f"{record['task']} {record['algorithm']} {record['seed']}: {record['scores']}", flush=True)
 
 

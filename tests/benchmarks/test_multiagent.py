@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("pettingzoo", reason="games of several agents; grpo_gym[multiagent] brings it")
 
@@ -27,8 +28,6 @@ def test_tic_tac_toe_is_a_draw_and_a_double_threat_is_won() -> None:
 
 def test_the_exact_player_draws_with_itself_and_never_loses() -> None:
     pytest.importorskip("pygame", reason="PettingZoo's tic-tac-toe imports it")
-    import gymnasium as gym
-
     env = multiagent.TICTACTOE
     assert play_match(env, ExactPlayer(), ExactPlayer(1), 20) == (0, 20, 0)
     wins, _, losses = play_match(env, ExactPlayer(), RandomPlayer(gym.spaces.Discrete(9)), 40)
@@ -121,4 +120,16 @@ def test_a_run_is_recorded_with_its_steps_and_its_scores(monkeypatch: pytest.Mon
         "fixed order": 20,
         "posterior hunter": 20,
     }
-    json.dumps(record)
+    assert '"features_extractor_class": "OwnShots"' in multiagent.to_line(record)
+
+
+def test_the_duels_network_sees_the_players_own_shots_and_nothing_else() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = multiagent.OwnShots(gym.spaces.Box(-1, 1, (3, 5, 5), np.int8))
+        boards = torch.randint(-1, 2, (4, 3, 5, 5)).float()
+    others, own = boards.clone(), boards.clone()
+    others[:, 1:] *= -1
+    own[:, 0] *= -1
+    assert torch.equal(network(others), network(boards))
+    assert not torch.equal(network(own), network(boards))
