@@ -106,7 +106,7 @@ class OwnShots(BoardFeatures):
 
     def forward(self, boards: Tensor) -> Tensor:
         """`[M, 3, H, W]` → `[M, features_dim]`."""
-        return super().forward(boards[:, : duel.MY_SHOTS + 1])
+        return super().forward(boards[:, [duel.MY_SHOTS]])
 
 
 def score_tictactoe(agent: Any) -> Scores:

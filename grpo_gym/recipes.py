@@ -39,7 +39,7 @@ WALK: dict[str, Any] = {
 """What legs have in common that fall: whole episodes, small minibatches, and steps that are not too large."""
 
 LARGER_STEPS: dict[str, Any] = {"n_epochs": 10, "gae_lambda": 0.95, "target_kl": 0.02}
-"""What two legs bear, and one leg does not."""
+"""Of those who walk on two legs; on tuning seeds better than `WALK`'s own. Not measured on Hopper's one."""
 
 RECIPES: dict[str, Recipe] = {
     "CartPole-v1": Recipe(

@@ -154,7 +154,7 @@ def test_the_nature_network_has_its_published_size() -> None:
 
 def test_a_board_keeps_its_cells_and_each_sees_as_far_as_there_are_layers() -> None:
     network = seeded(BoardFeatures, Box(-1, 1, (3, 7, 7), np.int8), n_layers=2, features_per_cell=4)
-    # both planes and their squares: 6·32·3² + 32, 32·32·3² + 32, 32·4 + 4
+    # three planes and their squares: 6·32·3² + 32, 32·32·3² + 32, 32·4 + 4
     assert sum(p.numel() for p in network.parameters()) == 1760 + 9248 + 132
     assert network.features_dim == 4 * 7 * 7
     board = torch.zeros(1, 3, 7, 7)
