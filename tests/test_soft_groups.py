@@ -9,7 +9,7 @@ from torch import Tensor
 
 from grpo_gym import soft_groups as module
 from grpo_gym.preprocessing import preprocess
-from grpo_gym.soft_groups import random_fourier_features, soft_group_values, soft_groups
+from grpo_gym.soft_groups import RIDGES, CrossFit, random_fourier_features, soft_group_values, soft_groups
 from grpo_gym.types import Rollout
 from tests.toys import rollout_of
 
@@ -202,13 +202,29 @@ def test_numbers_that_tell_the_same_twice_can_be_fitted() -> None:
 @pytest.mark.parametrize("how", ["cut", "truncated"])
 def test_what_comes_after_a_piece_of_constant_rewards_is_drawn_toward_what_that_earns_for_ever(how: str) -> None:
     # r/(1 − γ) = 2. With v after the cut, the returns fall short of 2 by (2 − v)·(1/2, 1/4, 1/8, 1/16), on average
-    # by (2 − v)·15/64; from v = 0 on, five fits leave 2·(15/64)⁵
+    # by (2 − v)·15/64; from v = 0 on, the sixth fit adds less than a thousandth and leaves 2·(15/64)⁶
     rollout = cut(seeing([[0.0] * 4] * 4, [[1.0] * 4] * 4, 2))
     if how == "truncated":
         rollout = replace(rollout, truncated=torch.ones(4, dtype=torch.bool))
     values, tail = soft_group_values(rollout, 0.5, flat)
-    assert tail.tolist() == pytest.approx([2 - 2 * (15 / 64) ** 5] * 4)
-    assert values[rollout.mask].tolist() == pytest.approx([2 - 2 * (15 / 64) ** 5] * 16)
+    assert tail.tolist() == pytest.approx([2 - 2 * (15 / 64) ** 6] * 4)
+    assert values[rollout.mask].tolist() == pytest.approx([2 - 2 * (15 / 64) ** 6] * 16)
+
+
+def test_pieces_far_shorter_than_gamma_looks_ahead_come_almost_there_too() -> None:
+    # r/(1 − γ) = 10, and each fit leaves 0.774 of what is missing: five would come to 7.2
+    rollout = cut(seeing([[0.0] * 4] * 4, [[1.0] * 4] * 4, 2))
+    assert soft_group_values(rollout, 0.9, flat)[1].min() > 9.5
+
+
+def test_the_ridge_is_the_one_that_predicts_the_left_out_rows_best() -> None:
+    features = torch.cat([torch.ones(60, 1), numbers(60, 8)], dim=1)
+    for seed, fold in enumerate((torch.arange(60) % 4, torch.arange(60) // 30)):
+        targets = (features[:, 1] + 3 * numbers(60, seed=seed)).double()
+        fit = CrossFit.of(features, fold, int(fold.max()) + 1, RIDGES)
+        moments = fit.moments(targets)
+        errors = [(fit.predict(weights) - targets).square().sum().item() for weights in fit.solve(moments)]
+        assert fit.solve(moments, fit.choose(moments)).equal(fit.solve(moments)[[errors.index(min(errors))]])
 
 
 def test_after_an_end_comes_nothing() -> None:
