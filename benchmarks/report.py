@@ -39,7 +39,7 @@ it gave. Rows that lose stay in.
   room; dotted, the score at which the task counts as solved. What falls far below random play leaves the figure.
 - **Settings**: `zoo` as published by rl-baselines3-zoo for that environment; `default` the algorithm's own defaults,
   untuned; `recipe` ours for that environment, tuned on seeds that are not reported.
-- Seeds reported: 10 where a run of the slowest peer takes less than a minute, 5 below five minutes, 3 or more beyond.
+- Seeds reported: 10 where a run of the slowest peer takes less than a minute, 5 below fifteen.
 """
 
 

@@ -20,14 +20,17 @@ from benchmarks.speed.results import Record, machine, to_line
 _RANDOM = (("grpo", "random stepping"),)
 _PPO = (("grpo", "sb3 ppo"),)
 _BARE = (("grpo", "bare products"),)
+_SHORT = " These episodes last some 22 steps and differ in length, so that half of the slots soon rest."
+_LONG = " These episodes last up to 500 steps; those of random actions end, and are reset, after some 22."
 _WITH_START = "Time from the start of a process to the first evaluation at the threshold, evaluations not counted"
 
 
-def _collect(env_id: str, actor: str, note: str = "", trained: bool = False) -> Case:
+def _collect(env_id: str, trained: bool = False, note: str = "", n_slots: int = 64, n_episodes: int = 256) -> Case:
+    actor = "a trained (the recipe, 50,000 steps)" if trained else "an untrained"
     return Case(
-        f"One collection of 256 {env_id} episodes in 64 slots by {actor} [64, 64] policy, "
-        f"against a SyncVectorEnv of 64 under random actions drawn beforehand.{note}",
-        partial(throughput.collecting, env_id, trained),
+        f"One collection of {n_episodes:,} {env_id} episodes in {n_slots} slots by {actor} [64, 64] policy, "
+        f"against a SyncVectorEnv of {n_slots} under random actions drawn beforehand.{note}",
+        partial(throughput.collecting, env_id, trained, n_slots, n_episodes),
         _RANDOM,
         repeats=7,
     )
@@ -75,20 +78,18 @@ def _scaling(about: str, settings: Mapping[str, growth.Setting], reference: str)
 
 CASES: Mapping[str, Case] = MappingProxyType(
     {
-        "collect-CartPole-v1": _collect(
-            "CartPole-v1",
-            "an untrained",
-            " These episodes last some 22 steps and differ in length, so that half of the slots soon rest.",
+        "collect-CartPole-v1": _collect("CartPole-v1", note=_SHORT),
+        "collect-CartPole-v1-trained": _collect("CartPole-v1", trained=True, note=_LONG),
+        "collect-Acrobot-v1": _collect("Acrobot-v1"),
+        "collect-LunarLander-v3": _collect("LunarLander-v3"),
+        "collect-HalfCheetah-v5": _collect("HalfCheetah-v5"),
+        "collect-256-CartPole-v1": _collect("CartPole-v1", note=_SHORT, n_slots=256, n_episodes=1024),
+        "collect-256-CartPole-v1-trained": _collect(
+            "CartPole-v1", trained=True, note=_LONG, n_slots=256, n_episodes=1024
         ),
-        "collect-CartPole-v1-trained": _collect(
-            "CartPole-v1",
-            "a trained (the recipe, 50,000 steps)",
-            " These episodes last up to 500 steps; those of random actions end, and are reset, after some 22.",
-            trained=True,
-        ),
-        "collect-Acrobot-v1": _collect("Acrobot-v1", "an untrained"),
-        "collect-LunarLander-v3": _collect("LunarLander-v3", "an untrained"),
-        "collect-HalfCheetah-v5": _collect("HalfCheetah-v5", "an untrained"),
+        "collect-256-Acrobot-v1": _collect("Acrobot-v1", n_slots=256),
+        "collect-256-LunarLander-v3": _collect("LunarLander-v3", n_slots=256, n_episodes=1024),
+        "collect-256-HalfCheetah-v5": _collect("HalfCheetah-v5", n_slots=256),
         "update-CartPole-recipe": _update("CartPole's shape: [64, 64], minibatches of 128", 4, 2, (64, 64), 128),
         "update-CartPole": _update("CartPole's shape: [64, 64], minibatches of 256", 4, 2, (64, 64), 256),
         "update-Battleship": _update("Battleship's shape: [256, 256], minibatches of 2048", 75, 25, (256, 256), 2048),

@@ -23,9 +23,6 @@ from grpo_gym.rollout import collect
 from grpo_gym.types import Batch
 from grpo_gym.update import UpdateSettings, update
 
-N_SLOTS = 64
-"""Environments stepped side by side."""
-
 
 def collect_once(agent: GRPO) -> int:
     """Play one iteration's plan and return the env steps taken. The one place that knows how this is done."""
@@ -54,14 +51,14 @@ def random_stepping(env_id: str, n_envs: int) -> Callable[[], int]:
     return work
 
 
-def collecting(env_id: str, trained: bool, sizes: Sizes) -> Round:
-    """Collect 256 episodes in 64 slots with a [64, 64] policy, against random stepping of as many environments."""
+def collecting(env_id: str, trained: bool, n_slots: int, n_episodes: int, sizes: Sizes) -> Round:
+    """Collect so many episodes with a [64, 64] policy, against random stepping of as many environments as slots."""
     agent = GRPO(
         "MlpPolicy",
         env_id,
-        n_groups=32,
+        n_groups=n_episodes // 8,
         group_size=8,
-        n_envs=N_SLOTS,
+        n_envs=n_slots,
         normalize_observations=trained and recipe(env_id)["normalize_observations"],
         seed=0,
         device="cpu",
@@ -70,7 +67,7 @@ def collecting(env_id: str, trained: bool, sizes: Sizes) -> Round:
         teacher = GRPO("MlpPolicy", env_id, seed=0, device="cpu", **recipe(env_id))
         teacher.learn(sizes.train_steps)
         agent.policy.load_state_dict(teacher.policy.state_dict())
-    step_randomly = random_stepping(env_id, N_SLOTS)
+    step_randomly = random_stepping(env_id, n_slots)
     collect_once(agent)
     step_randomly()
     return lambda number: {
