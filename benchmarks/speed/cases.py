@@ -16,8 +16,10 @@ from benchmarks.speed import growth, parallel, solve, throughput
 from benchmarks.speed.case import QUICK, Case, Sizes, Values
 from benchmarks.speed.fresh import ONE_THREAD
 from benchmarks.speed.results import Record, machine, to_line
+from grpo_gym.recipes import recipe
 
 _RANDOM = (("grpo", "random stepping"),)
+_RANDOM_AND_SCORE = (*_RANDOM, ("grpo afterwards", None))
 _PPO = (("grpo", "sb3 ppo"),)
 _BARE = (("grpo", "bare products"),)
 _SHORT = " These episodes last some 22 steps and differ in length, so that half of the slots soon rest."
@@ -105,9 +107,17 @@ CASES: Mapping[str, Case] = MappingProxyType(
         ),
         "learn-recipe": Case(
             "Constructing and `learn` for 50,000 CartPole steps with the recipe, against a SyncVectorEnv of 16 (the "
-            "recipe's slots) under random actions: how much of the time is not the environment's.",
-            throughput.learning_beside_random,
-            _RANDOM,
+            "recipe's slots) under random actions: how much of the time is not the environment's. The round is the "
+            "seed; `score` is what the agent then comes to in 20 episodes.",
+            partial(throughput.learning_beside_random, recipe("CartPole-v1"), 1),
+            _RANDOM_AND_SCORE,
+            repeats=5,
+        ),
+        "learn-fast": Case(
+            "The same for 100,000 steps with settings made for the clock (`FAST` in `throughput.py`): 128 slots, the "
+            "batch's mean at that step for a baseline, 4 passes in minibatches of 512.",
+            partial(throughput.learning_beside_random, throughput.FAST, 2),
+            _RANDOM_AND_SCORE,
             repeats=5,
         ),
         "learn-envpool": Case(
