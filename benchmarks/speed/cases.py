@@ -123,14 +123,21 @@ CASES: Mapping[str, Case] = MappingProxyType(
         "learn-envpool": Case(
             "Constructing and `learn` for 50,000 CartPole steps with the recipe, in EnvPool against our own slots; and "
             "the mean return of the last 100 training episodes. The round is the seed.",
-            parallel.learning_in_envpool,
+            partial(parallel.learning_in_envpool, recipe("CartPole-v1"), 1),
             [("envpool", "slots")],
             repeats=5,
         ),
         "learn-envpool-64": Case(
             "The same with groups of 16, that is 64 slots: the more of a pool's environments a call steps, the less "
             "the call costs each.",
-            partial(parallel.learning_in_envpool, group_size=16),
+            partial(parallel.learning_in_envpool, {**recipe("CartPole-v1"), "group_size": 16}, 1),
+            [("envpool", "slots")],
+            repeats=5,
+        ),
+        "learn-envpool-fast": Case(
+            "The same with the settings and the 100,000 steps of `learn-fast`: 128 slots, and little that takes time "
+            "besides.",
+            partial(parallel.learning_in_envpool, throughput.FAST, 2),
             [("envpool", "slots")],
             repeats=5,
         ),

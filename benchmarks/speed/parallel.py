@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from benchmarks.speed.case import Round, Sizes, speed
 from grpo_gym import GRPO
-from grpo_gym.recipes import recipe
 
 
 def _play(agent: GRPO) -> int:
@@ -48,17 +50,20 @@ def collecting_together(env_id: str, collector: str, sizes: Sizes) -> Round:
     return one_round
 
 
-def learning_in_envpool(sizes: Sizes, group_size: int | None = None) -> Round:
-    """Construct and `learn` CartPole with its recipe, in EnvPool and in our own slots; the round is the seed.
+def learning_in_envpool(arguments: Mapping[str, Any], passes: int, sizes: Sizes) -> Round:
+    """Construct and `learn` CartPole with these arguments, in EnvPool and in our own slots; the round is the seed.
 
-    `mean return` is that of the last hundred training episodes. `group_size` is the recipe's, unless another is given.
+    `mean return` is that of the last hundred training episodes.
+
+    Args:
+        arguments: of `GRPO`.
+        passes: env steps of a `learn`, in units of `sizes.train_steps`.
+        sizes: `train_steps` is used.
     """
-    settings = recipe("CartPole-v1")
-    settings["group_size"] = group_size or settings["group_size"]
 
     def one(env_id: str, seed: int) -> dict[str, float]:
-        agent = GRPO("MlpPolicy", env_id, seed=seed, device="cpu", **settings)
-        values = speed(lambda: agent.learn(sizes.train_steps).num_timesteps)
+        agent = GRPO("MlpPolicy", env_id, seed=seed, device="cpu", **arguments)
+        values = speed(lambda: agent.learn(passes * sizes.train_steps).num_timesteps)
         returns = [episode["r"] for episode in agent.ep_info_buffer]
         return {**values, "mean return": sum(returns) / len(returns)}
 

@@ -273,7 +273,7 @@ def test_workers_are_compared_with_one_process_by_the_wall_clock() -> None:
     assert one["2 workers"].keys() == one["this process"].keys() == {"env steps/s"}
 
 
-@pytest.mark.parametrize("name", ["learn-envpool", "learn-envpool-64"])
+@pytest.mark.parametrize("name", ["learn-envpool", "learn-envpool-64", "learn-envpool-fast"])
 def test_learning_in_envpool_is_compared_by_speed_and_by_score(name: str) -> None:
     pytest.importorskip("envpool")
     (one,) = cases.measure(name, repeats=1, quick=True).rounds
