@@ -122,7 +122,8 @@ CASES: Mapping[str, Case] = MappingProxyType(
         ),
         "learn-envpool": Case(
             "Constructing and `learn` for 50,000 CartPole steps with the recipe, in EnvPool against our own slots; and "
-            "the mean return of the last 100 training episodes. The round is the seed.",
+            "the mean return of the last 100 training episodes, whose actions are drawn, and the agent's score in 20 "
+            "episodes afterwards. The round is the seed.",
             partial(parallel.learning_in_envpool, recipe("CartPole-v1"), 1),
             [("envpool", "slots")],
             repeats=5,

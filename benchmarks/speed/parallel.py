@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from benchmarks.speed.case import Round, Sizes, speed
-from grpo_gym import GRPO
+from benchmarks.tasks import EVALUATION_SEEDS
+from grpo_gym import GRPO, evaluate_policy
 
 
 def _play(agent: GRPO) -> int:
@@ -53,7 +56,8 @@ def collecting_together(env_id: str, collector: str, sizes: Sizes) -> Round:
 def learning_in_envpool(arguments: Mapping[str, Any], passes: int, sizes: Sizes) -> Round:
     """Construct and `learn` CartPole with these arguments, in EnvPool and in our own slots; the round is the seed.
 
-    `mean return` is that of the last hundred training episodes.
+    `mean return` is that of the last hundred training episodes, whose actions are drawn; `score` that of the agent when
+    it is done, over the benchmark's 20 episodes in Gymnasium's CartPole.
 
     Args:
         arguments: of `GRPO`.
@@ -65,7 +69,8 @@ def learning_in_envpool(arguments: Mapping[str, Any], passes: int, sizes: Sizes)
         agent = GRPO("MlpPolicy", env_id, seed=seed, device="cpu", **arguments)
         values = speed(lambda: agent.learn(passes * sizes.train_steps).num_timesteps)
         returns = [episode["r"] for episode in agent.ep_info_buffer]
-        return {**values, "mean return": sum(returns) / len(returns)}
+        score, _ = evaluate_policy(agent, "CartPole-v1", seeds=EVALUATION_SEEDS, warn=False)
+        return {**values, "mean return": sum(returns) / len(returns), "score": float(np.mean(score))}
 
     one("envpool:CartPole-v1", 0)
     one("CartPole-v1", 0)

@@ -174,7 +174,7 @@ FAST: Mapping[str, Any] = MappingProxyType(
         "normalize_observations": True,
         "n_groups": 32,
         "group_size": 4,
-        "learning_rate": "lin_0.005",
+        "learning_rate": "lin_0.003",
         "batch_size": 512,
         "n_epochs": 4,
         "gamma": 0.98,

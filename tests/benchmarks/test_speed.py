@@ -277,7 +277,7 @@ def test_workers_are_compared_with_one_process_by_the_wall_clock() -> None:
 def test_learning_in_envpool_is_compared_by_speed_and_by_score(name: str) -> None:
     pytest.importorskip("envpool")
     (one,) = cases.measure(name, repeats=1, quick=True).rounds
-    assert one["envpool"].keys() == one["slots"].keys() == {"env steps/s", "env steps/CPU s", "mean return"}
+    assert one["envpool"].keys() == one["slots"].keys() == {"env steps/s", "env steps/CPU s", "mean return", "score"}
 
 
 def test_learning_is_compared_with_a_peer() -> None:
