@@ -186,7 +186,8 @@ def soft_group_values(rollout: Rollout, gamma: float, flatten: FeatureMap) -> tu
 
     Folds are dealt by member: the peers of an episode from the same seed, who know its start best, all but its
     fold's stay in. What comes after the last step of a trajectory that was truncated or cut nobody saw; it is taken
-    from a first fit, and so on until it comes to rest, at most `N_FITS` times.
+    from a first fit, and so on until it comes to rest, at most `N_FITS` times. For γ < 1 it is kept between what the
+    least and what the largest reward, or 0, would come to for ever: fits of fits that overshoot would run away.
 
     Args:
         rollout: N ≥ 2 trajectories of G ≥ 2 members.
@@ -208,15 +209,23 @@ def soft_group_values(rollout: Rollout, gamma: float, flatten: FeatureMap) -> tu
     moments = fit.moments(rollout.flat(seen).double())
     carried = fit.moments_of(rollout.flat(weight_of_tail), owners, len(fold))
     tail = torch.zeros(len(fold), dtype=torch.float64)
+    least, largest = _bounds(rollout.rewards, gamma)
     for n in range(1 if bool(rollout.terminated.all()) else N_FITS):
         targets = moments.index_add(0, fold, carried * tail[:, None])
         if n < N_CHOICES:
             ridge = fit.choose(targets)
         weights = fit.solve(targets, ridge)[0]
-        before, tail = tail, torch.where(rollout.terminated, 0.0, predict(weights, last, fold))
+        before, tail = tail, torch.where(rollout.terminated, 0.0, predict(weights, last, fold).clamp(least, largest))
         if (tail - before).abs().max() <= AT_REST * tail.abs().max():
             break
     return rollout.padded(fit.predict(weights)), tail
+
+
+def _bounds(rewards: Tensor, gamma: float) -> tuple[float, float]:
+    """Return what the least and the largest reward, or 0, come to for ever; nothing is known of it for γ = 1."""
+    if gamma >= 1:
+        return -math.inf, math.inf
+    return min(float(rewards.min()), 0.0) / (1 - gamma), max(float(rewards.max()), 0.0) / (1 - gamma)
 
 
 def _returns(rollout: Rollout, gamma: float) -> tuple[Tensor, Tensor]:

@@ -217,6 +217,16 @@ def test_pieces_far_shorter_than_gamma_looks_ahead_come_almost_there_too() -> No
     assert soft_group_values(rollout, 0.9, flat)[1].min() > 9.5
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_what_comes_after_a_cut_is_worth_no_more_than_the_best_reward_for_ever(seed: int) -> None:
+    # few and far-off states: without the bound fits of fits run away, to 10¹¹ and more
+    rollout = cut(a_rollout(seed, lengths=[2] * 8))
+    rewards = numbers(2, 8, seed=seed).abs().clamp(max=1)
+    tail = soft_group_values(replace(rollout, rewards=rewards, final_observations=5 * numbers(8, 2)), 0.9, flat)[1]
+    assert tail.min() >= 0
+    assert tail.max() <= 10 + 1e-9
+
+
 def test_the_ridge_is_the_one_that_predicts_the_left_out_rows_best() -> None:
     features = torch.cat([torch.ones(60, 1), numbers(60, 8)], dim=1)
     for seed, fold in enumerate((torch.arange(60) % 4, torch.arange(60) // 30)):
