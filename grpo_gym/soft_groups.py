@@ -206,18 +206,19 @@ def soft_group_values(rollout: Rollout, gamma: float, flatten: FeatureMap) -> tu
     fit = CrossFit.of(to_features(x), fold[owners], n_folds, RIDGES)
     last = to_features(flatten(rollout.final_observations)).double()
     seen, weight_of_tail = _returns(rollout, gamma)
-    moments = fit.moments(rollout.flat(seen).double())
-    carried = fit.moments_of(rollout.flat(weight_of_tail), owners, len(fold))
+    targets = moments = fit.moments(rollout.flat(seen).double())
     tail = torch.zeros(len(fold), dtype=torch.float64)
     least, largest = _bounds(rollout.rewards, gamma)
-    for n in range(1 if bool(rollout.terminated.all()) else N_FITS):
-        targets = moments.index_add(0, fold, carried * tail[:, None])
+    for n in range(N_FITS):
         if n < N_CHOICES:
             ridge = fit.choose(targets)
         weights = fit.solve(targets, ridge)[0]
         before, tail = tail, torch.where(rollout.terminated, 0.0, predict(weights, last, fold).clamp(least, largest))
         if (tail - before).abs().max() <= AT_REST * tail.abs().max():
-            break
+            break  # at once, where all episodes ended by themselves
+        if n == 0:
+            carried = fit.moments_of(rollout.flat(weight_of_tail), owners, len(fold))
+        targets = moments.index_add(0, fold, carried * tail[:, None])
     return rollout.padded(fit.predict(weights)), tail
 
 

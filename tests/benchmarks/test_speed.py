@@ -262,6 +262,7 @@ def test_a_case_finds_what_it_compares(name: str) -> None:
     assert len(record.rounds) == 2
     assert record.command == f"python -m benchmarks.speed --only {name} --repeats 2 --quick"
     for ours, theirs in record.compared:
+        assert (theirs is None) == (ours == "grpo afterwards")
         for one in record.rounds:
             assert theirs is None or one[ours].keys() == one[theirs].keys()
             assert all(0 < value < INF for side in (ours, theirs) if side for value in one[side].values())
