@@ -28,12 +28,10 @@ import numpy as np
 import torch
 from grpo_envs import duel, duel_players
 from grpo_envs.players import FixedOrderPlayer, PosteriorHunter, UniformPlayer
-from torch import Tensor
 
 from benchmarks.tictactoe import ExactPlayer, play_all_lines
 from grpo_gym import GRPO
 from grpo_gym.extras import need
-from grpo_gym.features import BoardFeatures
 from grpo_gym.marl_evaluation import RandomPlayer, play_games, play_match
 from grpo_gym.marl_games import find_maker, make_games
 from grpo_gym.types import Predictor
@@ -60,6 +58,7 @@ class Task:
         score: what an agent is worth.
         with_ppo: PPO learns it too, and random play is measured.
         options: of the environment in training.
+        policy: ours.
     """
 
     name: str
@@ -69,6 +68,7 @@ class Task:
     score: Callable[[Any], Scores]
     with_ppo: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+    policy: str = "MlpPolicy"
 
     @property
     def make(self) -> Callable[[], Any]:
@@ -93,20 +93,6 @@ class Greedy:
         """Return the agent's most probable actions."""
         actions: tuple[Any, Any] = self.agent.predict(observation, deterministic=True)
         return actions
-
-
-class OwnShots(BoardFeatures):
-    """Looks at the player's own shots: the other's, and its own ships, tell nothing of where the hidden ones lie.
-
-    Self-play shows but one way to shoot, and a network that sees it is at a loss when another player shoots otherwise.
-    """
-
-    def __init__(self, space: gym.spaces.Box, **options: Any):
-        super().__init__(gym.spaces.Box(-1, 1, (1, *space.shape[1:]), np.int8), **options)
-
-    def forward(self, boards: Tensor) -> Tensor:
-        """`[M, 3, H, W]` → `[M, features_dim]`."""
-        return super().forward(boards[:, [duel.MY_SHOTS]])
 
 
 def score_tictactoe(agent: Any) -> Scores:
@@ -163,21 +149,23 @@ TASKS = (
     Task(
         "duel",
         "pettingzoo:grpo_envs.duel",
-        2_400_000,
+        7_000_000,
         {
-            "learning_rate": "lin_1e-3",
+            "learning_rate": "lin_2e-3",
             "n_groups": 64,
             "group_size": 16,
             "batch_size": 1024,
             "n_epochs": 2,
             "gamma": 0.4,
-            "gae_lambda": 0.8,
-            "baseline": "soft_groups",
-            "ent_coef": 0.0,
-            "policy_kwargs": {"net_arch": [], "features_extractor_class": OwnShots},
+            "baseline": "live_peers",
+            "ent_coef": 0.01,
+            # the other's shots, and its own ships, tell nothing of where the hidden ones lie; and self-play shows but
+            # one way to shoot: a network that sees them is at a loss when another player shoots otherwise
+            "policy_kwargs": {"net_arch": [512, 512], "features_extractor_kwargs": {"chosen": [duel.MY_SHOTS]}},
         },
         score_duel,
         options={"hit_reward": 1.0},
+        policy="BoardPolicy",
     ),
     Task(
         "simple_spread",
@@ -243,12 +231,12 @@ def train(task: Task, algorithm: str, seed: int) -> dict[str, Any]:
     record: dict[str, Any] = {"task": task.name, "algorithm": algorithm, "seed": seed}
     agent: Any
     if algorithm == "grpo":
-        agent = GRPO("MlpPolicy", task.make, seed=seed, **task.settings)
+        agent = GRPO(task.policy, task.make, seed=seed, **task.settings)
         record["before"] = task.score(agent) if task.with_ppo else None
         started = time.process_time()
         agent.learn(task.steps)
         record |= {"steps": agent.num_timesteps, "agent_steps": agent.num_agent_steps}
-        record |= {"settings": task.settings, "options": task.options}
+        record |= {"policy": task.policy, "settings": task.settings, "options": task.options}
     elif algorithm == "ppo":
         agent = ppo_of(task.make, seed, batch_size=256)
         n_agents = agent.n_envs // 8
@@ -281,7 +269,7 @@ def throughput(n_steps: int = 4_800, n_runs: int = 3) -> dict[str, Any]:
     """
     (task,) = (task for task in TASKS if task.name == "simple_spread")
     makers: dict[str, Callable[[int], Any]] = {
-        "grpo": lambda seed: GRPO("MlpPolicy", task.make, seed=seed, **task.settings),
+        "grpo": lambda seed: GRPO(task.policy, task.make, seed=seed, **task.settings),
         "ppo": lambda seed: ppo_of(task.make, seed),
         "ppo, batch_size=256": lambda seed: ppo_of(task.make, seed, batch_size=256),
     }

@@ -216,12 +216,15 @@ def in_blocks(rows: FloatArray) -> FloatArray:
 
 
 def knows(policy: MlpPolicy) -> bool:
-    """Tell whether `MlpActor` can stand in: linear layers alone, each with an activation that it has."""
+    """Tell whether `MlpActor` can stand in."""
+    return policy.features_extractor is None and only_linear(policy)
+
+
+def only_linear(policy: MlpPolicy) -> bool:
+    """Tell whether there are linear layers alone, each with an activation that `MlpActor` has."""
     modules = list(policy.body)
-    return (
-        policy.features_extractor is None
-        and all(type(module) is nn.Linear for module in modules[::2])
-        and all(type(module) in ACTIVATIONS for module in modules[1::2])
+    return all(type(module) is nn.Linear for module in modules[::2]) and all(
+        type(module) in ACTIVATIONS for module in modules[1::2]
     )
 
 

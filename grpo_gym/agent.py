@@ -59,9 +59,10 @@ class GRPO:
     compared with what.
 
     Args:
-        policy: "MlpPolicy", "CnnPolicy" for images, "MultiInputPolicy" for a Dict or Tuple with images in it;
-            "MlpGruPolicy", "CnnGruPolicy", "MultiInputGruPolicy", with a memory, where an observation does not tell
-            all; or a class or an object of your own, see `policy_model.PolicyModel`.
+        policy: "MlpPolicy", "CnnPolicy" for images, "MultiInputPolicy" for a Dict or Tuple with images in it,
+            "BoardPolicy" for boards that may be turned and mirrored; "MlpGruPolicy", "CnnGruPolicy",
+            "MultiInputGruPolicy", with a memory, where an observation does not tell all; or a class or an object of
+            your own, see `policy_model.PolicyModel`.
         env: an id, an EnvSpec, a function that makes an environment, an environment with a spec, or a vector
             environment that accepts a list of seeds. None only to use a loaded agent without training it.
         learning_rate: a number, "lin_X" (X to 0 in a straight line), or a function of the progress remaining.

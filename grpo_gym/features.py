@@ -8,7 +8,6 @@ feature extractors are such classes.
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import gymnasium as gym
@@ -54,38 +53,6 @@ class ImageFeatures(nn.Module):
         return features
 
 
-class BoardFeatures(nn.Module):
-    """3×3 convolutions in steps of 1 for small boards `[M, C, H, W]`: each cell stays, and sees those around it.
-
-    `n_layers` of them look `n_layers` cells far. The squares of the entries go in beside them, so that −1 and 1 need
-    not be opposites. In a policy: `policy_kwargs={"features_extractor_class": BoardFeatures, "net_arch": []}`; where a
-    board has its channels last, as PettingZoo's have, with `CnnPolicy` and `"normalize_images": False` besides.
-
-    Args:
-        space: a Box of three axes, channels first.
-        n_channels: of each layer but the last.
-        n_layers: 3×3 convolutions.
-        features_per_cell: channels of the last layer, which looks at each cell by itself.
-    """
-
-    def __init__(self, space: gym.spaces.Box, n_channels: int = 32, n_layers: int = 3, features_per_cell: int = 8):
-        super().__init__()
-        if len(space.shape) != 3:
-            raise ValueError(f"BoardFeatures is for boards of three axes, (channels, height, width), got {space}")
-        n_planes, height, width = space.shape
-        self.features_dim = features_per_cell * height * width
-        sizes = [2 * n_planes] + [n_channels] * n_layers
-        modules: list[nn.Module] = []
-        for n_in, n_out in itertools.pairwise(sizes):
-            modules += [nn.Conv2d(n_in, n_out, 3, padding=1), nn.ReLU()]
-        self.network = nn.Sequential(*modules, nn.Conv2d(sizes[-1], features_per_cell, 1), nn.ReLU(), nn.Flatten())
-
-    def forward(self, boards: Tensor) -> Tensor:
-        """`[M, C, H, W]` → `[M, features_dim]`."""
-        features: Tensor = self.network(torch.cat([boards, boards.square()], dim=1))
-        return features
-
-
 class CombinedFeatures(nn.Module):
     """`ImageFeatures` for each image of a Dict, and all that is no image as it is.
 
@@ -116,7 +83,6 @@ class CombinedFeatures(nn.Module):
 EXTRACTORS: dict[str, type[nn.Module]] = {
     "grpo_gym.ImageFeatures": ImageFeatures,
     "grpo_gym.CombinedFeatures": CombinedFeatures,
-    "grpo_gym.BoardFeatures": BoardFeatures,
 }
 """Classes that a checkpoint may name as `features_extractor_class`."""
 

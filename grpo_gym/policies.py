@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import torch
 
+from grpo_gym.board_policy import BoardPolicy
 from grpo_gym.policy import CnnPolicy, MlpPolicy, MultiInputPolicy
 from grpo_gym.policy_model import PolicyModel
 from grpo_gym.recurrent import CnnGruPolicy, MlpGruPolicy, MultiInputGruPolicy
@@ -18,6 +19,7 @@ POLICIES: dict[str, type[MlpPolicy]] = {
     "MlpPolicy": MlpPolicy,
     "CnnPolicy": CnnPolicy,
     "MultiInputPolicy": MultiInputPolicy,
+    "BoardPolicy": BoardPolicy,
     "MlpGruPolicy": MlpGruPolicy,
     "CnnGruPolicy": CnnGruPolicy,
     "MultiInputGruPolicy": MultiInputGruPolicy,

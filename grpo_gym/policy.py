@@ -229,7 +229,7 @@ class CnnPolicy(MlpPolicy):
     """
 
     NET_ARCH: ClassVar[tuple[int, ...]] = ()
-    EXTRACTOR = ImageFeatures
+    EXTRACTOR: ClassVar[type[nn.Module] | None] = ImageFeatures
 
     def _check_observations(self) -> None:
         space = self.observation_space

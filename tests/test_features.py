@@ -7,7 +7,7 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from torch import nn
 
-from grpo_gym.features import BoardFeatures, CombinedFeatures, ImageFeatures
+from grpo_gym.features import CombinedFeatures, ImageFeatures
 from grpo_gym.policy import CnnPolicy, MlpPolicy, MultiInputPolicy
 from grpo_gym.preprocessing import Preprocessor, channels_first, is_image
 from tests.identities import picture
@@ -150,34 +150,6 @@ def test_the_nature_network_has_its_published_size() -> None:
     # 4·32·8² + 32, 32·64·4² + 64, 64·64·3² + 64, 7·7·64·512 + 512
     network = seeded(ImageFeatures, Box(0, 255, (4, 84, 84), np.uint8))
     assert sum(p.numel() for p in network.parameters()) == 8224 + 32832 + 36928 + 1606144
-
-
-def test_a_board_keeps_its_cells_and_each_sees_as_far_as_there_are_layers() -> None:
-    network = seeded(BoardFeatures, Box(-1, 1, (3, 7, 7), np.int8), n_layers=2, features_per_cell=4)
-    # three planes and their squares: 6·32·3² + 32, 32·32·3² + 32, 32·4 + 4
-    assert sum(p.numel() for p in network.parameters()) == 1760 + 9248 + 132
-    assert network.features_dim == 4 * 7 * 7
-    board = torch.zeros(1, 3, 7, 7)
-    changed = board.clone()
-    changed[0, 1, 3, 3] = 1.0
-    differs = (network(changed) != network(board)).reshape(4, 7, 7).any(dim=0)
-    near = torch.zeros(7, 7, dtype=torch.bool)
-    near[1:6, 1:6] = True
-    assert differs.any()
-    assert not differs[~near].any()
-
-
-def test_what_is_no_board_is_refused() -> None:
-    with pytest.raises(ValueError, match="three axes"):
-        BoardFeatures(Box(-1.0, 1.0, (9,)))
-
-
-def test_boards_with_channels_last_are_played_by_the_policy_for_images() -> None:
-    space = Box(0, 1, (3, 4, 2), np.int8)
-    kwargs = {"features_extractor_class": BoardFeatures, "normalize_images": False}
-    policy = seeded(CnnPolicy, space, Discrete(12), **kwargs)
-    assert policy.features_extractor.features_dim == 8 * 3 * 4
-    assert policy(policy.preprocess(rows_of(space))).log_probs.shape == (3, 12)
 
 
 def test_combined_features_are_those_of_each_image_and_all_the_rest() -> None:

@@ -56,6 +56,7 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     "prediction": MODEL,
     "policy_model": MODEL,
     "policies": MODEL,
+    "board_policy": MODEL,
     "array_distributions": MODEL,
     "preprocessing": MODEL,
     "normalize": MODEL,

@@ -16,6 +16,7 @@ pytest.importorskip("pettingzoo", reason="games of several agents; grpo_gym[mult
 from benchmarks import multiagent
 from benchmarks.multiagent import TASKS, main
 from benchmarks.tictactoe import ExactPlayer, after, play_all_lines, value
+from grpo_gym import GRPO
 from grpo_gym.marl_evaluation import RandomPlayer, play_match
 
 
@@ -120,16 +121,17 @@ def test_a_run_is_recorded_with_its_steps_and_its_scores(monkeypatch: pytest.Mon
         "fixed order": 20,
         "posterior hunter": 20,
     }
-    assert '"features_extractor_class": "OwnShots"' in multiagent.to_line(record)
+    assert '"chosen": [0]' in multiagent.to_line(record)
 
 
 def test_the_duels_network_sees_the_players_own_shots_and_nothing_else() -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = multiagent.OwnShots(gym.spaces.Box(-1, 1, (3, 5, 5), np.int8))
-        boards = torch.randint(-1, 2, (4, 3, 5, 5)).float()
+    task = next(task for task in TASKS if task.name == "duel")
+    agent: Any = GRPO(task.policy, task.make, seed=0, **task.settings)
+    (policy,) = (learner.policy for learner in agent.learners.values())
+    boards = torch.randint(-1, 2, (4, 3, 5, 5), generator=torch.Generator().manual_seed(0)).to(torch.int8)
     others, own = boards.clone(), boards.clone()
     others[:, 1:] *= -1
     own[:, 0] *= -1
-    assert torch.equal(network(others), network(boards))
-    assert not torch.equal(network(own), network(boards))
+    played, with_others, with_own = (policy.get_distribution(x).log_probs for x in (boards, others, own))
+    assert torch.equal(with_others, played)
+    assert not torch.equal(with_own, played)
