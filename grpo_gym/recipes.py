@@ -121,7 +121,7 @@ RECIPES: dict[str, Recipe] = {
         },
     ),
     "Hopper-v5": Recipe(500_000, {**WALK, "gamma": 0.995}),
-    "Walker2d-v5": Recipe(500_000, {**WALK, **LARGER_STEPS}),
+    "Walker2d-v5": Recipe(500_000, {**WALK, **LARGER_STEPS, "n_groups": 2, "gamma": 0.995}),
     # who stands still would do so for 1,600 steps
     "BipedalWalker-v3": Recipe(1_000_000, {**WALK, **LARGER_STEPS, "max_episode_steps": 600}),
     # the reward comes once, at the end: gamma 1, and many boards an iteration rather than many passes
