@@ -13,7 +13,7 @@ test: $(VENV)/installed ## ruff, mypy --strict and pytest
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 docs: $(VENV)/installed ## build/docs/index.html; a warning is an error
 	$(PIP) --editable '.[docs]'

@@ -17,15 +17,6 @@ def blocks(language: str, *names: str) -> list[str]:
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-
-
-@pytest.mark.parametrize(
-    "code", blocks("python", "logging.md", "reliability.md"), ids=lambda code: code.splitlines()[0]
-)
-def test_the_code_in_the_documentation_runs(code: str) -> None:
-    pytest.importorskip("pygame")
-    exec(compile(code, "docs", "exec"), {"__name__": "docs"})
 
 
 def test_the_commands_in_the_documentation_work_one_after_the_other() -> None:

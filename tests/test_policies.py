@@ -136,7 +136,11 @@ class Half:
     act = to_env = actor = None
 
 
-@pytest.mark.parametrize("policy", [Half, Half(), 3, torch.nn.Linear, torch.nn.Linear(1, 1)], ids=str)
+@pytest.mark.parametrize(
+    "policy",
+    [Half, Half(), 3, torch.nn.Linear, torch.nn.Linear(1, 1)],
+    ids=lambda value: str(value).partition(" at 0x")[0],
+)
 def test_what_is_no_policy_is_told_what_it_lacks(policy: Any) -> None:
     with pytest.raises(
         ValueError, match=r"is not known; expected MlpPolicy, CnnPolicy, .*PolicyModel.* lacks .*preprocess"
