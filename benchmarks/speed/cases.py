@@ -124,21 +124,21 @@ CASES: Mapping[str, Case] = MappingProxyType(
             "Constructing and `learn` for 50,000 CartPole steps with the recipe, in EnvPool against our own slots; and "
             "the mean return of the last 100 training episodes, whose actions are drawn, and the agent's score in 20 "
             "episodes afterwards. The round is the seed.",
-            partial(parallel.learning_in_envpool, recipe("CartPole-v1"), 1),
+            partial(throughput.learning_in_envpool, recipe("CartPole-v1"), 1),
             [("envpool", "slots")],
             repeats=5,
         ),
         "learn-envpool-64": Case(
             "The same with groups of 16, that is 64 slots: the more of a pool's environments a call steps, the less "
             "the call costs each.",
-            partial(parallel.learning_in_envpool, {**recipe("CartPole-v1"), "group_size": 16}, 1),
+            partial(throughput.learning_in_envpool, {**recipe("CartPole-v1"), "group_size": 16}, 1),
             [("envpool", "slots")],
             repeats=5,
         ),
         "learn-envpool-fast": Case(
             "The same with the settings and the 100,000 steps of `learn-fast`: 128 slots, and little that takes time "
             "besides.",
-            partial(parallel.learning_in_envpool, throughput.FAST, 2),
+            partial(throughput.learning_in_envpool, throughput.FAST, 2),
             [("envpool", "slots")],
             repeats=5,
         ),

@@ -1,15 +1,9 @@
-"""Speeds of collecting by more than one process, and of learning in EnvPool."""
+"""Speeds of collecting by more than one process."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
-
 from benchmarks.speed.case import Round, Sizes, speed
-from benchmarks.tasks import EVALUATION_SEEDS
-from grpo_gym import GRPO, evaluate_policy
+from grpo_gym import GRPO
 
 
 def _play(agent: GRPO) -> int:
@@ -51,27 +45,3 @@ def collecting_together(env_id: str, collector: str, sizes: Sizes) -> Round:
         return {name: {"env steps/s": values["env steps/s"]} for name, values in found.items()}
 
     return one_round
-
-
-def learning_in_envpool(arguments: Mapping[str, Any], passes: int, sizes: Sizes) -> Round:
-    """Construct and `learn` CartPole with these arguments, in EnvPool and in our own slots; the round is the seed.
-
-    `mean return` is that of the last hundred training episodes, whose actions are drawn; `score` that of the agent when
-    it is done, over the benchmark's 20 episodes in Gymnasium's CartPole.
-
-    Args:
-        arguments: of `GRPO`.
-        passes: env steps of a `learn`, in units of `sizes.train_steps`.
-        sizes: `train_steps` is used.
-    """
-
-    def one(env_id: str, seed: int) -> dict[str, float]:
-        agent = GRPO("MlpPolicy", env_id, seed=seed, device="cpu", **arguments)
-        values = speed(lambda: agent.learn(passes * sizes.train_steps).num_timesteps)
-        returns = [episode["r"] for episode in agent.ep_info_buffer]
-        score, _ = evaluate_policy(agent, "CartPole-v1", seeds=EVALUATION_SEEDS, warn=False)
-        return {**values, "mean return": sum(returns) / len(returns), "score": float(np.mean(score))}
-
-    one("envpool:CartPole-v1", 0)
-    one("CartPole-v1", 0)
-    return lambda number: {"envpool": one("envpool:CartPole-v1", number), "slots": one("CartPole-v1", number)}

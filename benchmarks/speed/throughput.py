@@ -183,32 +183,66 @@ FAST: Mapping[str, Any] = MappingProxyType(
 """CartPole for the clock: many slots, few passes in large minibatches, and a baseline that costs next to nothing."""
 
 
-def learning_beside_random(arguments: Mapping[str, Any], passes: int, sizes: Sizes) -> Round:
-    """Construct and `learn` CartPole, against random stepping of as many environments.
+def learned(env_id: str, arguments: Mapping[str, Any], seed: int, steps: int) -> tuple[GRPO, dict[str, float], float]:
+    """Construct an agent and let it `learn`: the agent, its speed, and its score over the benchmark's 20 episodes.
 
-    `score` is that of the agent when it is done, over the benchmark's 20 episodes. The round is the seed.
+    Args:
+        env_id: CartPole, here or in EnvPool.
+        arguments: of `GRPO`.
+        seed: of training.
+        steps: env steps of `learn`.
+    """
+    agents = []
+
+    def learn() -> int:
+        agents.append(GRPO("MlpPolicy", env_id, seed=seed, device="cpu", **arguments))
+        return agents[0].learn(steps).num_timesteps
+
+    values = speed(learn)
+    score, _ = evaluate_policy(agents[0], "CartPole-v1", seeds=tasks.EVALUATION_SEEDS, warn=False)
+    return agents[0], values, float(np.mean(score))
+
+
+def learning_beside_random(arguments: Mapping[str, Any], multiple: int, sizes: Sizes) -> Round:
+    """Construct and `learn` CartPole, against random stepping of as many environments; the round is the seed.
 
     Args:
         arguments: of `GRPO`.
-        passes: env steps of a `learn`, in units of `sizes.train_steps`.
+        multiple: env steps of a `learn`, in units of `sizes.train_steps`.
         sizes: `train_steps` and `seconds` are used.
     """
     step_randomly = random_stepping("CartPole-v1", arguments["n_groups"] * arguments["group_size"])
 
     def one_round(number: int) -> dict[str, dict[str, float]]:
-        agents = []
-
-        def ours() -> int:
-            agents.append(GRPO("MlpPolicy", "CartPole-v1", seed=number, device="cpu", **arguments))
-            return agents[0].learn(passes * sizes.train_steps).num_timesteps
-
-        found = {"grpo": speed(ours), "random stepping": speed(step_randomly, sizes.seconds)}
-        score, _ = evaluate_policy(agents[0], "CartPole-v1", seeds=tasks.EVALUATION_SEEDS, warn=False)
-        return {**found, "grpo afterwards": {"score": float(np.mean(score))}}
+        _, values, score = learned("CartPole-v1", arguments, number, multiple * sizes.train_steps)
+        stepped = speed(step_randomly, sizes.seconds)
+        return {"grpo": values, "random stepping": stepped, "grpo afterwards": {"score": score}}
 
     GRPO("MlpPolicy", "CartPole-v1", seed=0, device="cpu", **arguments).learn(1)
     step_randomly()
     return one_round
+
+
+def learning_in_envpool(arguments: Mapping[str, Any], multiple: int, sizes: Sizes) -> Round:
+    """Construct and `learn` CartPole in EnvPool, against the same in our own slots; the round is the seed.
+
+    `mean return` is that of the last hundred training episodes, whose actions are drawn; `score` that of the agent when
+    it is done, in Gymnasium's CartPole.
+
+    Args:
+        arguments: of `GRPO`.
+        multiple: env steps of a `learn`, in units of `sizes.train_steps`.
+        sizes: `train_steps` is used.
+    """
+
+    def one(env_id: str, seed: int) -> dict[str, float]:
+        agent, values, score = learned(env_id, arguments, seed, multiple * sizes.train_steps)
+        returns = [episode["r"] for episode in agent.ep_info_buffer]
+        return {**values, "mean return": sum(returns) / len(returns), "score": score}
+
+    one("envpool:CartPole-v1", 0)
+    one("CartPole-v1", 0)
+    return lambda number: {"envpool": one("envpool:CartPole-v1", number), "slots": one("CartPole-v1", number)}
 
 
 def _unwatched(steps: int, predict: Predict, diagnostics: object = None) -> None:
