@@ -160,15 +160,16 @@ class CrossFit:
         weights[..., 0] += means[:, 0]
         return weights
 
-    def choose(self, moments: Tensor) -> slice:
-        """Choose the ridge that predicts left-out rows best, by the moments `[K, p]` of what is to be fitted.
+    def choose(self, moments: Tensor) -> tuple[slice, Tensor]:
+        """Fit targets by their moments `[K, p]`: the ridge that predicts left-out rows best, its weights `[K, p]`.
 
         Σᵢ (yᵢ − V̂ᵢ)² = Σₖ w₋ₖᵀ (Aₖ w₋ₖ − 2 mₖ) + Σᵢ yᵢ², of which the last is the same for every ridge.
         """
-        weights = self.solve(moments).permute(1, 2, 0)  # [K, p, R]: as matrices they need no copies
-        errors = (weights * (self.grams @ weights - 2 * moments[..., None])).sum(dim=(0, 1))
+        weights = self.solve(moments)
+        columns = weights.permute(1, 2, 0)  # [K, p, R]: as matrices they need no copies
+        errors = (columns * (self.grams @ columns - 2 * moments[..., None])).sum(dim=(0, 1))
         best = int(errors.argmin())
-        return slice(best, best + 1)
+        return slice(best, best + 1), weights[best]
 
     def predict(self, weights: Tensor) -> Tensor:
         """Predict each row by its fold's weights `[K, p]`: `[M]`."""
@@ -211,8 +212,9 @@ def soft_group_values(rollout: Rollout, gamma: float, flatten: FeatureMap) -> tu
     least, largest = _bounds(rollout.rewards, gamma)
     for n in range(N_FITS):
         if n < N_CHOICES:
-            ridge = fit.choose(targets)
-        weights = fit.solve(targets, ridge)[0]
+            ridge, weights = fit.choose(targets)
+        else:
+            weights = fit.solve(targets, ridge)[0]
         before, tail = tail, torch.where(rollout.terminated, 0.0, predict(weights, last, fold).clamp(least, largest))
         if (tail - before).abs().max() <= AT_REST * tail.abs().max():
             break  # at once, where all episodes ended by themselves
