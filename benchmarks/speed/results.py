@@ -72,9 +72,10 @@ def rows(record: Record) -> list[list[str]]:
     found = []
     for side, reference in record.compared:
         for unit in record.rounds[0][side]:
-            cells = [record.case, unit, side, _median([one[side][unit] for one in record.rounds])]
+            values = [one[side][unit] for one in record.rounds]
+            cells = [record.case, unit, side, _median(values)]
             if reference is None:
-                cells += ["", "", "", ""]
+                cells += ["", "", "", f"{_number(min(values))} … {_number(max(values))}"]
             elif unit in record.rounds[0][reference]:
                 low, middle, high = quartiles(ratios(record.rounds, side, reference, unit) or [math.inf])
                 cells += [reference, _median([one[reference][unit] for one in record.rounds])]
@@ -94,7 +95,7 @@ def table(records: Sequence[Record]) -> str:
         "Made by `python -m benchmarks.speed`. The claims are the ratios A / B, median and quartiles over rounds in",
         "which both sides were measured one straight after the other, with one thread. The figures themselves drift",
         "with whatever else the machine does; processor seconds (CPU) drift least. What was never reached is –, and",
-        "a ratio of 0 says that A got there and B did not.",
+        "a ratio of 0 says that A got there and B did not. Where there is no B: the least and the largest of A.",
         "",
         "| " + " | ".join(heads) + " |",
         "|---|---|---|--:|---|--:|--:|--:|--:|",
