@@ -32,15 +32,12 @@ def relative_poses() -> Tensor:
     return relative
 
 
-class PoseLinear(nn.Module):
-    """A linear layer each of whose units looks at the board in its 8 poses, with the same weights.
-
-    Where the board is turned or mirrored, the 8 outputs of a unit change places and nothing else. See Cohen & Welling
-    2016, "Group equivariant convolutional networks" (arXiv 1602.07576), of which this is the layer without windows.
+class PoseLayer(nn.Module):
+    """A layer between a board and units that look at it in its 8 poses, with the same weights.
 
     Args:
-        n_units: with 8 outputs each, one behind the other.
-        index: which of a unit's weights each input meets in each pose, `[8, k]`.
+        n_units: with a place for each pose, one behind the other.
+        index: which of a unit's weights each number on the other side meets in each pose, `[8, k]`.
     """
 
     index: Tensor
@@ -49,46 +46,49 @@ class PoseLinear(nn.Module):
         super().__init__()
         self.register_buffer("index", index, persistent=False)
         self.weight = nn.Parameter(torch.empty(n_units, index.shape[1]))
+
+    def laid_out(self) -> Tensor:
+        """Return the weights of each unit in each pose, `[8·n_units, k]`."""
+        return self.weight[:, self.index].flatten(0, 1)
+
+
+class PoseLinear(PoseLayer):
+    """A linear layer each of whose units looks at the board in its 8 poses, with the same weights.
+
+    Where the board is turned or mirrored, the 8 outputs of a unit change places and nothing else. See Cohen & Welling
+    2016, "Group equivariant convolutional networks" (arXiv 1602.07576), of which this is the layer without windows.
+    """
+
+    def __init__(self, n_units: int, index: Tensor):
+        super().__init__(n_units, index)
         self.bias = nn.Parameter(torch.zeros(n_units))
         nn.init.kaiming_normal_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[M, k]` → `[M, 8·n_units]`."""
-        return nn.functional.linear(x, *self._unfolded())
+        return nn.functional.linear(x, self.laid_out(), self.bias.repeat_interleave(8))
 
     def unfold(self) -> nn.Linear:
         """Return the same layer as it is now, with weights for each output."""
-        return _linear(*self._unfolded())
-
-    def _unfolded(self) -> tuple[Tensor, Tensor]:
-        return self.weight[:, self.index].flatten(0, 1), self.bias.repeat_interleave(8)
+        return _linear(self.laid_out(), self.bias.repeat_interleave(8))
 
 
-class CellLinear(nn.Module):
-    """From what units say in the 8 poses to a number for each cell: `PoseLinear` turned round, without a bias.
-
-    Args:
-        n_units: with 8 outputs each.
-        index: which of a unit's weights each cell meets in each pose, `[8, cells]`.
-    """
-
-    index: Tensor
+class CellLinear(PoseLayer):
+    """From what units say in the 8 poses to a number for each cell: `PoseLinear` turned round, without a bias."""
 
     def __init__(self, n_units: int, index: Tensor):
-        super().__init__()
-        self.register_buffer("index", index, persistent=False)
-        self.weight = nn.Parameter(torch.empty(n_units, index.shape[1]))
+        super().__init__(n_units, index)
         # a new policy finds all cells about alike
         nn.init.normal_(self.weight, std=0.01 / (8 * n_units) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[M, 8·n_units]` → `[M, cells]`."""
-        return x @ self.weight[:, self.index].flatten(0, 1)
+        return x @ self.laid_out()
 
     def unfold(self) -> nn.Linear:
         """Return the same layer as it is now, with weights for each input."""
-        weight = self.weight[:, self.index].flatten(0, 1).T
-        return _linear(weight, torch.zeros(len(weight)))
+        weight = self.laid_out().T
+        return _linear(weight, weight.new_zeros(len(weight)))
 
 
 class Planes(nn.Module):
@@ -190,7 +190,7 @@ class BoardActor(MlpActor):
 
     def __init__(self, policy: BoardPolicy):
         super().__init__(policy)
-        self._planes: Any = copy.deepcopy(policy).features_extractor
+        self._planes: Any = policy.features_extractor
 
     def _features(self, observations: Array) -> FloatArray:
         boards: Any = self._preprocessor.structured(torch.from_numpy(observations), None)
@@ -198,8 +198,8 @@ class BoardActor(MlpActor):
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    linear = nn.Linear(weight.shape[1], len(weight), device=weight.device)
-    linear.weight, linear.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach().to(weight.device))
+    linear = nn.Linear(weight.shape[1], len(weight), device="meta")  # draws no weights, which are replaced at once
+    linear.weight, linear.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
     return linear
 
 
