@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as arrays
 
 from grpo_gym.encoding import Unsaved, decode_space, decode_value, encode_space, encode_value, refuse_unsaved
 from grpo_gym.schedules import LinearSchedule
+from tests.names import shown
 
 steady = settings(deadline=None, derandomize=True, database=None, max_examples=150)
 
@@ -34,6 +35,7 @@ def space_through_json(space: gym.Space[Any]) -> gym.Space[Any]:
 plain = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.builds(Path, st.just("a/b"))
 )
+
 nested = st.recursive(
     plain,
     lambda inner: (
@@ -138,7 +140,7 @@ def test_the_table_can_be_extended_by_the_caller() -> None:
 @pytest.mark.parametrize(
     "value",
     [lambda x: x, partial(max, 1), Swish, torch.nn.Tanh(), torch.ones(1), torch.nn.Linear, print, {1, 2}, b"x", 1j],
-    ids=lambda value: repr(value).partition(" at 0x")[0],
+    ids=shown,
 )
 def test_what_has_no_place_in_json_comes_back_as_a_marker(value: Any) -> None:
     assert encode_value(value) == {"__unsaved__": repr(value)}
@@ -187,7 +189,7 @@ def test_a_value_that_was_kept_is_not_demanded() -> None:
         {"__class__": ["torch.nn.Tanh"]},
         object(),
     ],
-    ids=lambda value: str(value).partition(" at 0x")[0],
+    ids=shown,
 )
 def test_json_that_encode_value_never_writes_is_an_error_that_names_the_argument(encoded: Any) -> None:
     with pytest.raises(ValueError, match=r"gamma=.* cannot be decoded"):

@@ -37,14 +37,13 @@ def tiny(**kwargs: Any) -> GRPO:
     return GRPO("MlpPolicy", lambda: IdentityDiscrete(length=2), seed=0, **{**settings, **kwargs})
 
 
-@pytest.mark.parametrize(("baseline", "n"), [("live_peers", 1000), ("soft_groups", 200)])
-def test_many_iterations_hold_no_more_than_the_first(baseline: str, n: int, tmp_path: Path) -> None:
-    agent = tiny(tensorboard_log=tmp_path, baseline=baseline)
+def test_a_thousand_iterations_hold_no_more_than_the_first(tmp_path: Path) -> None:
+    agent = tiny(tensorboard_log=tmp_path)
     save = CheckpointCallback(100, tmp_path)
-    agent.learn(4 * n // 5, save, log_interval=10)  # 4 steps are an iteration
+    agent.learn(4 * 200, save, log_interval=10)  # 4 steps are an iteration
     before = held()
-    agent.learn(4 * n, save, log_interval=10, reset_num_timesteps=False)
-    assert agent._iterations == n + n // 5
+    agent.learn(4 * 1000, save, log_interval=10, reset_num_timesteps=False)
+    assert agent._iterations == 1200
     growth = grown(before)
     assert growth.pop("memory") < 8
     assert max(growth.values()) <= 0, growth
@@ -53,9 +52,9 @@ def test_many_iterations_hold_no_more_than_the_first(baseline: str, n: int, tmp_
 def test_twelve_agents_in_a_row_hold_no_more_than_the_first_two(tmp_path: Path) -> None:
     def one() -> None:
         agent = tiny(tensorboard_log=tmp_path, normalize_observations=True)
-        agent.learn(8)
+        agent.learn(40)
         agent.save(tmp_path / "agent")
-        GRPO.load(tmp_path / "agent", env=lambda: IdentityDiscrete(length=2)).learn(8)
+        GRPO.load(tmp_path / "agent", env=lambda: IdentityDiscrete(length=2)).learn(40)
 
     for _ in range(2):
         one()

@@ -19,6 +19,7 @@ from grpo_gym.policy_model import PolicyModel
 from grpo_gym.types import Array, BoolArray, FloatArray
 from tests.agents import digest, mean_return, small
 from tests.crews import Here
+from tests.names import shown
 from tests.toys import IdentityDiscrete, Walk
 
 
@@ -139,7 +140,7 @@ class Half:
 @pytest.mark.parametrize(
     "policy",
     [Half, Half(), 3, torch.nn.Linear, torch.nn.Linear(1, 1)],
-    ids=lambda value: str(value).partition(" at 0x")[0],
+    ids=shown,
 )
 def test_what_is_no_policy_is_told_what_it_lacks(policy: Any) -> None:
     with pytest.raises(
