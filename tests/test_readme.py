@@ -62,6 +62,20 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page: str, monkeypatch: pyte
         exec(compile(block, page, "exec"), names)
 
 
+@pytest.mark.parametrize("block", IN_DOCS["reliability.md"], ids=["without a memory", "with a memory"])
+def test_how_to_use_an_export_can_be_copied_by_itself(block: str) -> None:
+    exec(compile(block, "docs", "exec"), {"__name__": "docs"})
+
+
+def test_the_commands_in_the_documentation_work_one_after_the_other() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    blocks = [block for not_run, language, block in blocks_of(page) if language == "console" and not not_run]
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert len(lines) == 2
+    for line in lines:
+        cli.main(line.removeprefix("$ grpo-gym ").split())
+
+
 def test_every_page_of_the_docs_is_in_the_contents() -> None:
     contents = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").partition("{toctree}")[2].split()
     assert {path.stem for path in DOCS} - {"index"} <= set(contents)
