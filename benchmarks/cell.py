@@ -120,9 +120,17 @@ class Recorder:
         return record
 
 
+def processor() -> str:
+    """Return the processor's name: seconds compare within one."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text(encoding="utf-8").splitlines() if about.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
 def versions() -> dict[str, str]:
-    """Return the version of Python and of each installed package that can change a result."""
-    found = {"python": platform.python_version()}
+    """Return the version of Python and of each installed package that can change a result, and the processor."""
+    found = {"python": platform.python_version(), "processor": processor()}
     for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)

@@ -32,7 +32,8 @@ class Record:
         cpu_seconds: processor time of the process spent training so far; evaluation is not in it. The one
             to compare where the machine is shared.
         threads: torch threads.
-        versions: versions of Python and of the packages that matter.
+        versions: versions of Python and of the packages that matter, and the processor (until 2026-11-22 it was not
+            noted).
         command: the command that repeats the run.
         diagnostics: numbers the learner adds, by name; may be empty.
     """

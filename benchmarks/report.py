@@ -18,6 +18,9 @@ from benchmarks.tasks import EVALUATION_SEEDS, TASKS, Task
 REFERENCE = ("ppo", "zoo")
 """The peer that everything is compared with."""
 
+UNTUNED = ("ppo", "default")
+"""The peer that other algorithms' defaults are compared with."""
+
 _HEAD = f"""# Results
 
 Made by `python -m benchmarks.report` from the files in `raw/` alone; do not edit. Under each command stands what
@@ -32,7 +35,8 @@ it gave. Rows that lose stay in.
   2108.13264). Of 10 seeds the 2 best and 2 worst are left out, of 5 one each, of 3 none. An interval of 3 seeds is
   nearly lowest to highest.
 - **CPU s**: processor seconds of training on one thread, evaluation excluded; median over the seeds. Absolute values
-  depend on the machine: compare rows.
+  depend on the machine: compare rows. † another processor than the reference's: its seconds compare with other
+  rows so marked alone.
 - **to X**: first evaluation with a score of at least X, median over the seeds, and how many seeds got there. Scores
   are taken at 20 points, so these are rounded up to a twentieth of the run.
 - **Figures**: interquartile mean over the seeds and its 95 % interval, single runs as thin lines where there is
@@ -79,6 +83,8 @@ def overview(by_task: Sequence[Sequence[Entry]], profile: bool) -> str:
     table = tables.aggregate_table(by_task, REFERENCE)
     if table is None:
         return ""
+    untuned = [[entry for entry in found if entry.settings == UNTUNED[1]] for found in by_task]
+    defaults = tables.aggregate_table(untuned, UNTUNED)
     text = (
         "## Over all tasks\n\nScores normalised task by task: 0 is random play, 1 the task's threshold. P is the "
         "probability that a run drawn at random beats one of the reference on the same task; 0.5 is a draw. "
@@ -87,6 +93,8 @@ def overview(by_task: Sequence[Sequence[Entry]], profile: bool) -> str:
     if profile:
         text += "\nShare of runs above each normalised score, on the tasks that all of these have run:\n"
         text += "\n![Performance profile](profile.png)\n"
+    if defaults is not None:
+        text += f"\nOf untuned defaults, compared with each other in the same way:\n\n{defaults}\n"
     return text
 
 

@@ -41,6 +41,11 @@ class Entry:
         """Return every seed's score of the agent that training returned, never of an earlier, better one."""
         return [run[-1].score for run in self.runs]
 
+    @property
+    def processors(self) -> set[str]:
+        """Return the names of the processors that it ran on; "" where none was noted."""
+        return {run[-1].versions.get("processor", "") for run in self.runs}
+
     @cached_property
     def score(self) -> float:
         """Return the interquartile mean of the final scores."""
@@ -106,7 +111,8 @@ def task_table(found: Sequence[Entry], reference: Entry | None) -> str:
 
     Args:
         found: its entries, at least one.
-        reference: the entry whose score the last column is about; None leaves the column out.
+        reference: the entry whose score the last column is about; None leaves the column out. Seconds of rows that
+            ran on another processor are marked.
     """
     threshold = found[0].task.threshold
     heads = ["algorithm", "settings", "n", "final score, IQM", "95 % interval", "every seed", "steps"]
@@ -115,6 +121,7 @@ def task_table(found: Sequence[Entry], reference: Entry | None) -> str:
         heads += [f"CPU s to {reference.label}'s {number(reference.score)}"]
     lines = ["| " + " | ".join(heads) + " |", "|---|---|" + "--:|" * (len(heads) - 2)]
     for entry in found:
+        elsewhere = "" if reference is None or entry.processors == reference.processors else " †"
         cells = [
             entry.algorithm,
             entry.settings,
@@ -123,7 +130,7 @@ def task_table(found: Sequence[Entry], reference: Entry | None) -> str:
             " … ".join(map(number, entry.interval)),
             ", ".join(map(number, entry.final_scores)),
             f"{_median([run[-1].steps for run in entry.runs]):,.0f}",
-            seconds(_median([run[-1].cpu_seconds for run in entry.runs])),
+            seconds(_median([run[-1].cpu_seconds for run in entry.runs])) + elsewhere,
             reached([first_reached(run, threshold, lambda one: one.steps) for run in entry.runs], "{:,.0f}".format),
             reached([first_reached(run, threshold, lambda one: one.cpu_seconds) for run in entry.runs], seconds),
         ]

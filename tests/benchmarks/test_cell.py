@@ -56,6 +56,7 @@ def test_a_run_is_evaluated_at_equal_distances_and_once_more_at_its_end(tmp_path
     assert {record.threads for record in found} == {1}
     assert found[0].command == "python -m benchmarks.run --algorithms fake --settings zoo --tasks CartPole-v1 --seeds 7"
     assert found[0].versions["gymnasium"][0].isdigit()
+    assert found[0].versions["processor"] == cell.processor()
 
 
 @pytest.mark.usefixtures("fake")

@@ -89,6 +89,26 @@ def test_the_table_of_a_task() -> None:
     ]  # fmt: skip
 
 
+def test_seconds_of_another_processor_are_marked() -> None:
+    other: list[Run] = [
+        [dataclasses.replace(record, versions={"processor": "other"}) for record in run] for run in FAST
+    ]
+    found = tables.entries(CARTPOLE, SLOW + other)
+    mine, peer = tables.task_table(found, found[1]).splitlines()[2:]
+    assert "| 300 | 3.0 † |" in mine
+    assert "†" not in peer
+    assert "†" not in tables.task_table(found, None)
+
+
+def test_defaults_are_compared_with_defaults() -> None:
+    defaults: list[Run] = [[dataclasses.replace(record, settings="default") for record in run] for run in SLOW + FAST]
+    for_zoo, untuned = report.overview([tables.entries(CARTPOLE, SLOW + defaults)], profile=False).split("Of untuned")
+    assert "P(better than ppo (zoo))" in for_zoo
+    assert "P(better than ppo (default))" in untuned
+    assert "| mine (default) |" in untuned
+    assert "(zoo)" not in untuned
+
+
 def test_over_all_tasks_only_shared_ones_are_compared() -> None:
     by_task = [tables.entries(CARTPOLE, SLOW + FAST)]
     table = tables.aggregate_table(by_task, ("ppo", "zoo"))
