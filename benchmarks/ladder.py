@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmarks.tasks import Task
-from grpo_gym.recipes import find, recipe
+from grpo_gym.recipes import recipe
 
 TASK_NAMES = ("CartPole-v1", "Acrobot-v1", "Pendulum-v1", "LunarLander-v3")
 """The tasks that it is measured on."""
@@ -25,21 +25,6 @@ RUNGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 """What each settings of the ladder changes, the lowest first."""
 
-COMMON: Mapping[str, Any] = MappingProxyType(
-    {
-        "learning_rate": "lin_0.001",
-        "n_groups": 4,
-        "group_size": 4,
-        "batch_size": 128,
-        "n_epochs": 10,
-        "normalize_observations": True,
-    }
-)
-"""The arguments for a task without a recipe."""
-
-GAMMA: Mapping[str, float] = MappingProxyType({"Pendulum-v1": 0.9})
-"""The discount for a task without a recipe, where it is not the default one."""
-
 _NOT_FROM_THE_RECIPE = ("baseline", "gae_lambda", "n_steps")
 
 
@@ -51,8 +36,5 @@ def arguments(task: Task, rung: str) -> dict[str, Any]:
     """
     if task.name not in TASK_NAMES:
         raise ValueError(f"{rung} is not for {task.name}: the ladder is measured on {', '.join(TASK_NAMES)}")
-    if find(task.env_id) is None:
-        common = {**COMMON, **({"gamma": GAMMA[task.name]} if task.name in GAMMA else {})}
-    else:
-        common = {name: value for name, value in recipe(task.env_id).items() if name not in _NOT_FROM_THE_RECIPE}
+    common = {name: value for name, value in recipe(task.env_id).items() if name not in _NOT_FROM_THE_RECIPE}
     return {**common, **RUNGS[rung]}

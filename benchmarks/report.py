@@ -71,7 +71,7 @@ def ladder_section(by_task: Sequence[Sequence[Entry]]) -> str:
         for (algorithm, rung, seeds), tasks in places.items()
     )
     text = (
-        "What each baseline is worth: the same learner and arguments on every rung (the recipe's, where there is one), "
+        "What each baseline is worth: the same learner and arguments on every rung (the recipe's), "
         "whole episodes, only what a step is compared with differs. Final score: IQM, 95 % interval, number of seeds. "
         "`soft_1` compares whole returns with the soft groups' values, `soft` λ-returns of λ = 0.95."
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ladder, report, tables, tasks
-from benchmarks.ladder import COMMON, RUNGS, TASK_NAMES
+from benchmarks.ladder import RUNGS, TASK_NAMES
 from benchmarks.ours import SETTINGS
 from benchmarks.tasks import Task
 from grpo_gym import GRPO
@@ -44,17 +44,6 @@ def test_the_recipe_is_kept_but_for_what_the_ladder_is_about(monkeypatch: pytest
     cut = {"n_steps": 64, "baseline": "soft_groups", "gae_lambda": 0.9, "n_epochs": 3}
     monkeypatch.setitem(RECIPES, "CartPole-v1", Recipe(1, cut))
     assert ladder.arguments(CARTPOLE, "ladder_batch") == {"n_epochs": 3, "baseline": "batch"}
-
-
-def test_a_task_without_a_recipe_has_the_common_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("Acrobot-v1", "Pendulum-v1"):
-        monkeypatch.delitem(RECIPES, name, raising=False)
-    assert ladder.arguments(tasks.find("Acrobot-v1"), "ladder_scalar") == {**COMMON, "baseline": "scalar"}
-    assert ladder.arguments(tasks.find("Pendulum-v1"), "ladder_scalar") == {
-        **COMMON,
-        "gamma": 0.9,
-        "baseline": "scalar",
-    }
 
 
 def test_other_tasks_are_refused_with_those_there_are() -> None:
