@@ -18,11 +18,12 @@ from grpo_gym.vec import find_spec
 SETTINGS: dict[str, Callable[[Task], dict[str, Any]]] = {
     "recipe": lambda task: recipe(task.env_id),
     "default": lambda task: {},
+    "segments": lambda task: {"n_steps": 128},
     **{rung: partial(ladder.arguments, rung=rung) for rung in ladder.RUNGS},
     **{settings: partial(variants.arguments, settings=settings) for settings in variants.SETTINGS},
 }
-"""Constructor arguments by the name of the settings: the environment's recipe, none at all, a rung of the ladder, or a
-member of the family."""
+"""Constructor arguments by the name of the settings: the environment's recipe, none at all, segments alone, a rung of
+the ladder, or a member of the family."""
 
 
 class GrpoLearner:

@@ -19,7 +19,7 @@ REFERENCE = ("ppo", "zoo")
 """The peer that everything is compared with."""
 
 UNTUNED = ("ppo", "default")
-"""The peer that other algorithms' defaults are compared with."""
+"""The peer that untuned settings are compared with: defaults, and ours with the advice for long episodes."""
 
 _HEAD = f"""# Results
 
@@ -42,8 +42,10 @@ it gave. Rows that lose stay in.
 - **Figures**: interquartile mean over the seeds and its 95 % interval, single runs as thin lines where there is
   room; dotted, the score at which the task counts as solved. What falls far below random play leaves the figure.
 - **Settings**: `zoo` as published by rl-baselines3-zoo for that environment; `default` the algorithm's own defaults,
-  untuned; `recipe` ours for that environment, tuned on seeds that are not reported.
-- Seeds reported: 10 where a run of the slowest peer takes less than a minute, 5 below fifteen.
+  untuned; `segments` ours with `n_steps=128` and no other argument, as is advised where all episodes are long;
+  `recipe` ours for that environment, tuned on seeds that are not reported.
+- Seeds reported: 10 where a run of the slowest peer takes less than a minute, 5 below fifteen; where n is less, fewer
+  were run.
 """
 
 
@@ -83,7 +85,7 @@ def overview(by_task: Sequence[Sequence[Entry]], profile: bool) -> str:
     table = tables.aggregate_table(by_task, REFERENCE)
     if table is None:
         return ""
-    untuned = [[entry for entry in found if entry.settings == UNTUNED[1]] for found in by_task]
+    untuned = [[entry for entry in found if entry.settings in ("default", "segments")] for found in by_task]
     defaults = tables.aggregate_table(untuned, UNTUNED)
     text = (
         "## Over all tasks\n\nScores normalised task by task: 0 is random play, 1 the task's threshold. P is the "

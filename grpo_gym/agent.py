@@ -20,7 +20,7 @@ from grpo_gym import arguments
 from grpo_gym.acting import remembers
 from grpo_gym.adapters import add_adapters, merge_adapters
 from grpo_gym.advantages import silence_narrow_groups
-from grpo_gym.baselines import BASELINES, Comparison
+from grpo_gym.baselines import BASELINES, BOOTSTRAPPING, Comparison
 from grpo_gym.callbacks import BaseCallback, CallbackList, as_callback
 from grpo_gym.checkpoint import checkpoint_path, read_checkpoint, replace_file, write_checkpoint
 from grpo_gym.collectors import MakeCrew
@@ -38,7 +38,7 @@ from grpo_gym.reports import episode_stats, rollout_stats, shaping_stats, update
 from grpo_gym.rewards import RewardPart
 from grpo_gym.rollout import Played
 from grpo_gym.sampler import Sampler
-from grpo_gym.sampling import collect_groups, warn_of_unequal_starts
+from grpo_gym.sampling import collect_groups, warn_of_rare_updates, warn_of_unequal_starts
 from grpo_gym.schedules import as_schedule
 from grpo_gym.shaping import select_teaching, shape_rewards
 from grpo_gym.state import check_spaces, checkpoint_of, restore, set_parameters, stored_arguments
@@ -69,8 +69,9 @@ class GRPO:
         n_groups: groups P an iteration. More: steadier gradients, fewer updates for the same steps.
         group_size: members G of a group. More: a better baseline, fewer different starts.
         n_steps: cut episodes after so many steps of each environment, update, and go on with them: many small
-            updates where episodes are long. None: whole episodes. Only for baselines that estimate the value of a
-            state ("soft_groups"); then `n_groups * group_size` environments play all the time.
+            updates where episodes are long whatever one does, as those of runners are. None: whole episodes. Only for
+            baselines that estimate the value of a state ("soft_groups"); then `n_groups * group_size` environments
+            play all the time.
         batch_size: steps in a minibatch; None for the whole iteration at once. A policy with a memory learns from
             whole trajectories, of about so many steps in all.
         n_epochs: passes over an iteration's steps.
@@ -463,6 +464,8 @@ class GRPO:
             hooks.on_rollout_end()
             if not self._warned_of_starts:
                 self._warned_of_starts = warn_of_unequal_starts(iteration[0], self.env.name)
+            if self._iterations == 0 and self.n_steps is None and self.baseline in BOOTSTRAPPING:
+                warn_of_rare_updates(iteration[0], self.env.name)
         return iteration
 
     def _report(

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from grpo_gym.sampling import LONG_EPISODE, SEGMENT
 from grpo_gym.snapshots import Proof
 
 TOLERANCE = 1.05
@@ -79,6 +80,11 @@ class GroupReport:
         return self._recommendation[0]
 
     @property
+    def recommended_n_steps(self) -> int | None:
+        """What to pass to `GRPO(n_steps=...)` with soft groups; None unless random play always lasts long."""
+        return SEGMENT if self.terminated == 0 and self.mean_length > LONG_EPISODE else None
+
+    @property
     def why(self) -> str:
         """The reason for the recommendation, one sentence."""
         return self._recommendation[1]
@@ -139,6 +145,9 @@ class GroupReport:
                 ("variance left", f"{left or 'none to explain'} (gamma {self.gamma:g})"),
                 ("recommended", f"baseline={self.recommended_baseline!r}: {self.why}"),
             ]  # fmt: skip
+            if self.recommended_n_steps:
+                text = f"n_steps={SEGMENT}, with soft groups: no episode ends by itself, and whole ones are a long wait"
+                rows += [("recommended", f"{text} for each update")]
         rows += [("PROBLEM", problem) for problem in self.problems]
         title = (
             f"{self.name}: random play, {self.n_groups} groups of {self.group_size} episodes and {self.n_groups} pairs "

@@ -69,3 +69,23 @@ def warn_of_unequal_starts(rollout: Rollout, name: str) -> bool:
             stacklevel=4,
         )
     return bool(differ.any())
+
+
+LONG_EPISODE = 500
+"""Steps. Where already random play lasts longer, to the limit, whole episodes are a long wait for each update."""
+
+SEGMENT = 128
+"""Steps of each environment that such tasks are advised to be cut after."""
+
+
+def warn_of_rare_updates(rollout: Rollout, name: str) -> None:
+    """Warn if all episodes of the first iteration, of whole ones, lasted long and to their limit."""
+    n_steps = len(rollout.mask)
+    if n_steps > LONG_EPISODE and bool((rollout.truncated & (rollout.lengths == n_steps)).all()):
+        n_episodes = len(rollout.lengths)
+        warnings.warn(
+            f"{name}: all episodes lasted to their limit of {n_steps:,} steps, so that the policy learns but once in "
+            f"{n_episodes * n_steps:,} steps. With n_steps={SEGMENT} episodes are cut, and go on: it learns every "
+            f"{n_episodes * SEGMENT:,}. Or set max_episode_steps, if fewer steps tell enough",
+            stacklevel=4,
+        )

@@ -1,3 +1,4 @@
+import warnings
 from collections import Counter
 from typing import Any
 
@@ -182,3 +183,49 @@ def test_a_tight_kl_limit_stops_an_update_early() -> None:
     # 24 rows in minibatches of 8, 10 times; the first minibatch is always stepped on
     assert free._n_updates == 30
     assert 1 <= tight._n_updates < 30
+
+
+# --- long episodes ---------------------------------------------------------------------------------------------
+
+
+class LongWalk(IdentityDiscrete):
+    """Goes on for as long as it is let."""
+
+    ends = False
+
+    def step(self, action: Any) -> StepResult:
+        observation, reward, _, _, info = super().step(action)
+        return observation, reward, self.ends, False, info
+
+
+def learn_long(limit: int, env: Any = LongWalk, **arguments: Any) -> None:
+    settings = {"baseline": "soft_groups", "max_episode_steps": limit, "group_size": 2, "n_epochs": 1, **arguments}
+    small(env, **settings).learn(1)
+
+
+def test_where_all_episodes_are_long_it_is_told_how_to_learn_more_often() -> None:
+    # 2 groups of 2 episodes; 4 · 501 and 4 · 128 steps
+    with pytest.warns(UserWarning, match=r"limit of 501 .* once in 2,004 steps. With n_steps=128 .* every 512. Or set"):
+        learn_long(501)
+
+
+@pytest.mark.parametrize(
+    ("limit", "arguments"),
+    [(500, {}), (501, {"n_steps": 128}), (501, {"baseline": "live_peers"})],
+    ids=["not so long", "segments", "a baseline that needs whole ones"],
+)
+def test_it_is_not_told_where_it_would_not_help(limit: int, arguments: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        learn_long(limit, **arguments)
+
+
+def test_it_is_not_told_where_an_episode_ended_by_itself() -> None:
+    class EndsSometimes(LongWalk):
+        def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+            self.ends = bool(seed and seed % 2)
+            return super().reset(seed=seed)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        learn_long(501, EndsSometimes, n_groups=8)

@@ -102,6 +102,13 @@ def test_lunar_lander_is_compared_by_state_and_replayed() -> None:
     assert report.problems == ()
 
 
+@pytest.mark.parametrize(("limit", "expected"), [(500, None), (501, 128)])
+def test_where_random_play_lasts_long_segments_are_recommended(limit: int, expected: int | None) -> None:
+    report = check(lambda: gym.make("Pendulum-v1", max_episode_steps=limit), max_episode_steps=1000)
+    assert (report.terminated, report.recommended_n_steps) == (0, expected)
+    assert ("n_steps=128" in str(report)) == (expected is not None)
+
+
 def test_half_cheetah_is_not_copied_but_restored() -> None:
     pytest.importorskip("mujoco", reason="needs the extra mujoco")
     report = check("HalfCheetah-v5", n_groups=2, group_size=2)
