@@ -41,6 +41,7 @@ it gave. Rows that lose stay in.
   are taken at 20 points, so these are rounded up to a twentieth of the run.
 - **Figures**: interquartile mean over the seeds and its 95 % interval, single runs as thin lines where there is
   room; dotted, the score at which the task counts as solved. What falls far below random play leaves the figure.
+  Seconds are as in the table, † too.
 - **Settings**: `zoo` as published by rl-baselines3-zoo for that environment; `default` the algorithm's own defaults,
   untuned; `segments` ours with `n_steps=128` and no other argument, as is advised where all episodes are long;
   `recipe` ours for that environment, tuned on seeds that are not reported.
