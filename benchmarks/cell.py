@@ -78,7 +78,7 @@ class Recorder:
     def __init__(self, cell: Cell, evaluator: Evaluator, writer: Writer, stopwatch: Stopwatch, threads: int) -> None:
         self._cell, self._evaluator, self._writer, self._stopwatch = cell, evaluator, writer, stopwatch
         self._threads = threads
-        self._versions = versions()
+        self._versions = {**versions(), "processor": processor()}
         self._interval = cell.task.steps / cell.task.n_evaluations
         self._n_done = 0
 
@@ -129,8 +129,8 @@ def processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the version of Python and of each installed package that can change a result, and the processor."""
-    found = {"python": platform.python_version(), "processor": processor()}
+    """Return the version of Python and of each installed package that can change a result."""
+    found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)

@@ -35,7 +35,6 @@ def space_through_json(space: gym.Space[Any]) -> gym.Space[Any]:
 plain = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.builds(Path, st.just("a/b"))
 )
-
 nested = st.recursive(
     plain,
     lambda inner: (

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from benchmarks.cell import processor
 from benchmarks.speed.case import Values
 
 LINES, TABLE = "speed.jsonl", "speed.md"
@@ -45,10 +45,7 @@ class Record:
 
 def machine() -> dict[str, str | int]:
     """Return the processor's name and the number of cores; never a host's name."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {"cpu": names[0] if names else platform.processor(), "cores": os.cpu_count() or 1}
+    return {"cpu": processor(), "cores": os.cpu_count() or 1}
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
