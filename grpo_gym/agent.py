@@ -48,6 +48,7 @@ from grpo_gym.variants import takes_variant, with_preset
 from grpo_gym.vec import EnvLike
 from grpo_gym.vec_face import VecFace
 from grpo_gym.vine import make_vine
+from grpo_gym.visited import Visited
 
 
 class GRPO:
@@ -77,6 +78,8 @@ class GRPO:
         n_epochs: passes over an iteration's steps.
         gamma: discount in [0, 1].
         gae_lambda: λ of the λ-returns, for baselines that estimate the value of a state ("soft_groups").
+        value_window: with `n_steps`, iterations that such an estimate is made of, the latest and those before it: its
+            pieces need not show all phases of an episode. Whole episodes do, and are judged by the latest alone.
         baseline: what a step is compared with: "soft_groups" (all steps of the other episodes, by how alike the
             states are), "live_peers" (members of the group that still live at the same step), "shrunk" (the same,
             drawn toward the batch where they say little), "batch" (all episodes at that step), or "bins" (the other
@@ -161,6 +164,7 @@ class GRPO:
         n_epochs: int = 10,
         gamma: float = 0.99,
         gae_lambda: float = 0.95,
+        value_window: int = 16,
         baseline: str = "soft_groups",
         vine_states: int = 16,
         vine_continuations: int = 4,
@@ -204,7 +208,7 @@ class GRPO:
         self.learning_rate, self.clip_range, self.clip_range_high = learning_rate, clip_range, clip_range_high
         self.n_groups, self.group_size, self.n_steps = n_groups, group_size, n_steps
         self.batch_size, self.n_epochs = batch_size, n_epochs
-        self.gamma, self.gae_lambda = gamma, gae_lambda
+        self.gamma, self.gae_lambda, self.value_window = gamma, gae_lambda, value_window
         self.ent_coef, self.max_grad_norm, self.target_kl = ent_coef, max_grad_norm, target_kl
         self.baseline, self.scale_rewards, self.aggregation = baseline, scale_rewards, aggregation
         self.vine_states, self.vine_continuations = vine_states, vine_continuations
@@ -224,6 +228,7 @@ class GRPO:
         high = clip_range if clip_range_high is None else clip_range_high
         self._clip_high = as_schedule(high, "clip_range_high")
         self._baseline = BASELINES[baseline]
+        self._earlier: deque[Visited] = deque(maxlen=0 if n_steps is None else value_window - 1)
         self.num_timesteps = self._total_timesteps = self._n_updates = self._iterations = 0
         self._current_progress_remaining = 1.0
         self.start_time = 0.0
@@ -409,7 +414,7 @@ class GRPO:
 
     def _compare(self, rollout: Rollout) -> Compared:
         started = time.perf_counter()
-        comparison = Comparison(self.gamma, self.gae_lambda, self.policy.flatten)
+        comparison = Comparison(self.gamma, self.gae_lambda, self.policy.flatten, self._earlier)
         compared = self._baseline(rollout, comparison)
         compared = silence_narrow_groups(compared, self.group_size, self.min_group_std)
         self._seconds_comparing += time.perf_counter() - started
@@ -461,6 +466,8 @@ class GRPO:
             found = self._vine.compare(rollout, compared, self.gamma, actor, self._plan_rng, on_step)
             iteration = None if found is None else (rollout, found, tied)
         if iteration is not None:
+            if self._earlier.maxlen:
+                self._earlier.append(Visited.of(iteration[0], self.policy.flatten))
             hooks.on_rollout_end()
             if not self._warned_of_starts:
                 self._warned_of_starts = warn_of_unequal_starts(iteration[0], self.env.name)
@@ -582,6 +589,7 @@ class GRPO:
         check_spaces(slots, self.observation_space, self.action_space, "the agent was made for")
         if self.env is not None:
             self.env.close()
+            self._earlier.clear()  # of a loaded agent they are of this one
         self._use(slots, env)
         self._warned_of_starts = False
 

@@ -36,7 +36,15 @@ def check(values: Mapping[str, Any]) -> None:
         ValueError: for the first that cannot work.
     """
     whole("group_size", values["group_size"], 2, "one episode has nothing to be compared with")
-    for name in ("n_groups", "n_epochs", "n_workers", "stats_window_size", "vine_states", "vine_continuations"):
+    for name in (
+        "n_groups",
+        "n_epochs",
+        "n_workers",
+        "stats_window_size",
+        "value_window",
+        "vine_states",
+        "vine_continuations",
+    ):
         whole(name, values[name], 1)
     whole("max_resamples", values["max_resamples"], 0)
     for name in ("batch_size", "n_envs", "n_steps", "max_episode_steps"):

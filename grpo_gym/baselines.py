@@ -7,7 +7,7 @@ does not, and returns exactly 0 where there is nothing to be compared with.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ from grpo_gym.anchors import anchor_states, bins
 from grpo_gym.soft_groups import soft_groups
 from grpo_gym.standardised import every_step, process_supervision, time_index
 from grpo_gym.types import Compared, FeatureMap, Rollout
+from grpo_gym.visited import Visited
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,13 @@ class Comparison:
         gamma: discount in [0, 1].
         gae_lambda: λ in [0, 1], for baselines that estimate the value of a state.
         flatten: observations `[m, ...]` → `[m, d]`, the same for ever.
+        earlier: iterations that went before, the oldest first, for baselines that estimate the value of a state.
     """
 
     gamma: float
     gae_lambda: float = 1.0
     flatten: FeatureMap = lambda observations: observations.flatten(1).float()
+    earlier: Sequence[Visited] = ()
 
 
 Baseline = Callable[[Rollout, Comparison], Compared]
@@ -223,7 +226,7 @@ BASELINES: dict[str, Baseline] = {
     "every_step": _of_steps(every_step),
     "process": lambda r, c: process_supervision(r.rewards, r.mask, r.group_size, c.gamma),
     "time_index": lambda r, c: time_index(returns_to_go(r.rewards, r.mask, c.gamma), r.mask),
-    "soft_groups": lambda r, c: soft_groups(r, c.gamma, c.gae_lambda, c.flatten),
+    "soft_groups": lambda r, c: soft_groups(r, c.gamma, c.gae_lambda, c.flatten, c.earlier),
 }
 """Baselines by the name that `GRPO(baseline=...)` takes. "scalar" is `leave_one_out` of one group: all episodes.
 "vine" is what `vine.Vine` begins with."""

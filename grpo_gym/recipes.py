@@ -47,7 +47,15 @@ RECIPES: dict[str, Recipe] = {
     ),
     "Acrobot-v1": Recipe(
         200_000,
-        {**SOFT, "n_steps": 128, "learning_rate": "lin_0.001", "batch_size": 128, "n_epochs": 10, "gamma": 0.99},
+        {
+            **SOFT,
+            "n_steps": 128,
+            "value_window": 1,
+            "learning_rate": "lin_0.001",
+            "batch_size": 128,
+            "n_epochs": 10,
+            "gamma": 0.99,
+        },
     ),
     # all rewards are -1: it is the value of where a cut found the car that tells good segments from bad ones
     "MountainCar-v0": Recipe(
@@ -56,6 +64,7 @@ RECIPES: dict[str, Recipe] = {
             **SOFT,
             "group_size": 8,
             "n_steps": 128,
+            "value_window": 1,
             "learning_rate": "lin_0.001",
             "batch_size": 256,
             "n_epochs": 10,
@@ -70,6 +79,7 @@ RECIPES: dict[str, Recipe] = {
         {
             **SOFT,
             "n_steps": 128,
+            "value_window": 1,
             "learning_rate": "lin_0.001",
             "batch_size": 128,
             "n_epochs": 10,
@@ -83,6 +93,7 @@ RECIPES: dict[str, Recipe] = {
         {
             **SOFT,
             "n_steps": 128,
+            "value_window": 1,
             "learning_rate": "lin_0.002",
             "batch_size": 64,
             "n_epochs": 10,
@@ -112,6 +123,7 @@ RECIPES: dict[str, Recipe] = {
             **SOFT,
             "max_episode_steps": 512,
             "n_steps": 128,
+            "value_window": 1,
             "learning_rate": "lin_0.0003",
             "batch_size": 128,
             "n_epochs": 10,

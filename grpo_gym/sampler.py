@@ -62,7 +62,8 @@ class Sampler:
         if self._plays_here and self.n_steps is not None and slots.num_envs != self.n_groups * self.group_size:
             raise ValueError(
                 f"{slots.name} has {slots.num_envs} environments, but with n_steps each plays all the time and is one "
-                f"member of one group: expected n_groups * group_size = {self.n_groups * self.group_size} of them"
+                f"member of one group: expected n_groups * group_size = {self.n_groups * self.group_size} of them, or "
+                "n_steps=None for whole episodes"
             )
         return slots
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Mapping
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from grpo_gym.groups import InPlay, Jobs
 from grpo_gym.policies import POLICIES
 from grpo_gym.policy_model import PolicyModel
 from grpo_gym.types import Slots
+from grpo_gym.visited import Visited
 
 if TYPE_CHECKING:
     from grpo_gym.agent import GRPO
@@ -70,7 +73,12 @@ def checkpoint_of(agent: GRPO, arguments: Iterable[str], exclude: Iterable[str])
         data=data,
         policy=agent.policy.state_dict(),
         optimizer=agent.optimizer.state_dict(),
-        streams={"update": agent._update_generator.get_state(), **_in_play_tensors(agent), **_reference_tensors(agent)},
+        streams={
+            "update": agent._update_generator.get_state(),
+            **_in_play_tensors(agent),
+            **_visited_tensors(agent),
+            **_reference_tensors(agent),
+        },
     )
 
 
@@ -107,6 +115,22 @@ def _stored_in_play(streams: Mapping[str, torch.Tensor]) -> InPlay | None:
     nothing = np.zeros((len(given["slots"]), 0), np.float32)  # what files have that are older than memories
     memories = given.get("memories", nothing)
     return InPlay(given["slots"], jobs, given["lengths"], given["actions"], given["observations"], memories)
+
+
+def _visited_tensors(agent: GRPO) -> dict[str, torch.Tensor]:
+    """What values are fitted to besides the next iteration, as tensors by name."""
+    return {
+        f"visited.{i}.{field.name}": getattr(visited, field.name)
+        for i, visited in enumerate(agent._earlier)
+        for field in fields(Visited)
+    }
+
+
+def _stored_visited(streams: Mapping[str, torch.Tensor]) -> Iterator[Visited]:
+    for i in itertools.count():
+        if f"visited.{i}.states" not in streams:
+            return
+        yield Visited(**{field.name: streams[f"visited.{i}.{field.name}"].cpu() for field in fields(Visited)})
 
 
 def stored_arguments(checkpoint: Checkpoint, given: Mapping[str, Any], path: object) -> dict[str, Any]:
@@ -163,6 +187,7 @@ def restore(agent: GRPO, checkpoint: Checkpoint, path: object, given: Collection
     queue = checkpoint.data["queue"]
     if queue is not None:
         agent.sampler.restore(queue["key"], queue["n_begun"], _stored_in_play(checkpoint.streams))
+    agent._earlier.extend(_stored_visited(checkpoint.streams))
     agent._update_generator.set_state(checkpoint.streams["update"].to(torch.uint8).cpu())
 
 

@@ -20,6 +20,7 @@ GOOD: dict[str, Any] = {
     "n_envs": None,
     "n_workers": 1,
     "n_steps": None,
+    "value_window": 16,
     "max_episode_steps": None,
     "gamma": 0.99,
     "gae_lambda": 0.95,
@@ -57,7 +58,7 @@ def test_a_group_of_fewer_than_two_is_refused_and_the_reason_given(value: Any) -
 
 
 @pytest.mark.parametrize(
-    "name", ["n_groups", "n_epochs", "stats_window_size", "batch_size", "n_envs", "max_episode_steps"]
+    "name", ["n_groups", "n_epochs", "stats_window_size", "batch_size", "n_envs", "max_episode_steps", "value_window"]
 )
 @pytest.mark.parametrize("value", [0, -1, 1.5, "4", math.nan, False])
 def test_impossible_sizes_are_refused_by_name_and_value(name: str, value: Any) -> None:

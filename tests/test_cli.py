@@ -130,6 +130,7 @@ def test_every_argument_of_the_agent_is_an_option(untrained: list[tuple[GRPO, fl
         "n_epochs": ("7", 7),
         "gamma": ("0.25", 0.25),
         "gae_lambda": ("0.5", 0.5),
+        "value_window": ("3", 3),
         "baseline": ("outcome", "outcome"),
         "vine_states": ("5", 5),
         "vine_continuations": ("2", 2),

@@ -159,6 +159,26 @@ def test_an_iteration_is_n_steps_of_every_environment() -> None:
     assert counts.ends == [20, 40, 60]
 
 
+def test_the_window_moves_on_with_the_iterations() -> None:
+    agent = GRPO("MlpPolicy", Walk, value_window=3, **SEGMENTS).learn(60)
+    second = agent._earlier[1]
+    agent.learn(20, reset_num_timesteps=False)
+    assert [len(iteration.states) for iteration in agent._earlier] == [20, 20]
+    assert agent._earlier[0] is second
+    agent.set_env(Walk)
+    assert not agent._earlier
+
+
+@pytest.mark.parametrize("given", [{"value_window": 1}, {"baseline": "live_peers", "n_steps": None}])
+def test_who_looks_at_one_iteration_keeps_none(given: dict[str, Any]) -> None:
+    assert not GRPO("MlpPolicy", Walk, **{**SEGMENTS, **given}).learn(60)._earlier
+
+
+def test_earlier_iterations_change_what_is_learned() -> None:
+    short, long = (GRPO("MlpPolicy", Walk, value_window=n, **SEGMENTS).learn(60) for n in (1, 3))
+    assert digest(short) != digest(long)
+
+
 def test_training_in_segments_is_repeatable() -> None:
     one, two = (GRPO("MlpPolicy", Walk, **SEGMENTS).learn(100) for _ in range(2))
     for ours, theirs in zip(one.policy.parameters(), two.policy.parameters(), strict=True):

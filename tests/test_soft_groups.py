@@ -11,6 +11,7 @@ from grpo_gym import soft_groups as module
 from grpo_gym.preprocessing import preprocess
 from grpo_gym.soft_groups import RIDGES, CrossFit, random_fourier_features, soft_group_values, soft_groups
 from grpo_gym.types import Rollout
+from grpo_gym.visited import Visited, join
 from tests.toys import rollout_of
 
 LENGTHS = [3, 5, 4, 2, 4, 3, 5, 1]
@@ -245,6 +246,86 @@ def test_after_an_end_comes_nothing() -> None:
     _, tail = soft_group_values(replace(rollout, terminated=some), 0.9, flat)
     assert (tail == 0).tolist() == some.tolist()
     assert soft_group_values(rollout, 0.9, flat)[1].tolist() == [0] * 8
+
+
+# --- earlier iterations ----------------------------------------------------------------------------------------
+
+
+def of_others(rollout: Rollout) -> Visited:
+    """This rollout as an earlier iteration, of episodes with seeds of their own."""
+    return Visited.of(replace(rollout, seeds=rollout.seeds + 50), flat)
+
+
+def test_states_that_only_earlier_episodes_saw_have_the_value_that_they_found_there() -> None:
+    # 3x + 10 at 32 places, and now all but one, whose value is asked for, are at 0
+    places = torch.linspace(-1, 1, 32).tolist()
+    earlier = seeing([[x] for x in places], [[3 * x + 10] for x in places], 4)
+    latest = seeing([[0.0]] * 3 + [[0.5]], [[10.0]] * 4, 4)
+    values, _ = soft_group_values(latest, 0.9, flat, [of_others(earlier)])
+    assert values[0].tolist() == pytest.approx([10, 10, 10, 11.5], abs=0.1)
+
+
+def test_what_is_seen_now_corrects_what_was_seen_before() -> None:
+    # the same places are worth 5 more, and slope the other way: of that nothing old is left
+    places = torch.linspace(-1, 1, 32).tolist()
+    earlier = seeing([[x] for x in places], [[3 * x + 10] for x in places], 4)
+    latest = seeing([[x] for x in places], [[15 - 3 * x] for x in places], 4)
+    values, _ = soft_group_values(latest, 0.9, flat, [of_others(earlier)])
+    assert torch.allclose(values[0], 15 - 3 * torch.linspace(-1, 1, 32).double(), atol=0.1)
+
+
+def test_it_is_no_matter_by_how_much_a_guess_is_wrong_if_it_is_everywhere() -> None:
+    # policies that were worse by the same in all states: the mean of what the guess leaves is added to it
+    latest, earlier = a_rollout(lengths=[1] * 32), a_rollout(seed=1, lengths=[1] * 32)
+    worse = replace(earlier, rewards=earlier.rewards - 100)
+    (values, _), (found, _) = (
+        soft_group_values(latest, 0.9, flat, [of_others(rollout)]) for rollout in (earlier, worse)
+    )
+    assert torch.allclose(found, values, atol=2.0)
+
+
+def test_what_was_earned_later_is_part_of_an_earlier_return() -> None:
+    # in the first piece all saw 0 and earned nothing, in the second they saw 1 and earned 8: 0 is worth γ·8
+    first, second = (cut(seeing([[x]] * 4, [[r]] * 4, 4)) for x, r in ((0.0, 0.0), (1.0, 8.0)))
+    second = replace(second, terminated=torch.ones(4, dtype=torch.bool))
+    guess = module._fit(join([of_others(first), of_others(second)]), 0.5, 4, (-16.0, 16.0), RIDGES).everywhere
+    assert guess(torch.tensor([[0.0], [1.0]])).tolist() == pytest.approx([4, 8], abs=0.1)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_with_a_guess_too_no_step_sees_its_own_return(monkeypatch: pytest.MonkeyPatch, ended: bool) -> None:
+    monkeypatch.setattr(module, "RIDGES_WITH_GUESS", (1e-2,))
+    monkeypatch.setattr(module, "N_FITS", 1)
+    before = a_rollout() if ended else cut(a_rollout())
+    values, after = (
+        soft_group_values(rollout, 0.9, flat, [of_others(cut(a_rollout(seed=1)))])[0]
+        for rollout in (before, earning(before, episode=1, more=100.0))
+    )
+    change = (after - values).abs()
+    for n, member in enumerate(before.members.tolist()):
+        if member == 1:
+            assert change[:, n].max() < 1e-6
+        else:
+            assert change[: before.lengths[n], n].max() > 0.1
+
+
+def test_the_best_reward_of_earlier_iterations_bounds_what_comes_after_a_cut_now() -> None:
+    # a goal worth 8 was reached from 1; now all are on their way there and earn nothing
+    arrived = seeing([[0.0, 1.0]] * 4, [[0.0, 8.0]] * 4, 4)
+    latest = replace(cut(seeing([[0.0]] * 4, [[0.0]] * 4, 4)), final_observations=torch.ones(4, 1))
+    _, tail = soft_group_values(latest, 0.5, flat, [of_others(arrived)])
+    assert tail.tolist() == pytest.approx([8.0] * 4, abs=0.2)
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_where_all_are_alike_now_the_ends_of_others_still_teach(reached: bool) -> None:
+    # nobody came to an end in these steps, but it is known of earlier ones where it lies
+    latest = cut(seeing([[0.0, 1.0], [0.0, -1.0]] * 2, [[-1.0, -1.0]] * 4, 4))
+    latest = replace(latest, final_observations=torch.tensor([[2.0], [-2.0]] * 2))
+    earlier = seeing([[1.0, 2.0], [2.0, 3.0]] * 2, [[-1.0, -1.0]] * 4, 4)
+    earlier = earlier if reached else cut(earlier)
+    advantages = soft_groups(latest, 0.9, 0.95, flat, [of_others(earlier)]).advantages
+    assert bool(advantages.any()) == reached
 
 
 # --- advantages ------------------------------------------------------------------------------------------------

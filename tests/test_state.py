@@ -49,6 +49,7 @@ def test_every_constructor_argument_comes_back(path: Path) -> None:
         "n_epochs": 2,
         "gamma": 0.9,
         "gae_lambda": 0.8,
+        "value_window": 3,
         "baseline": "outcome",
         "vine_states": 5,
         "vine_continuations": 2,
