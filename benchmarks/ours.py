@@ -19,11 +19,12 @@ SETTINGS: dict[str, Callable[[Task], dict[str, Any]]] = {
     "recipe": lambda task: recipe(task.env_id),
     "default": lambda task: {},
     "segments": lambda task: {"n_steps": 128},
+    "segments_1": lambda task: {"n_steps": 128, "value_window": 1},
     **{rung: partial(ladder.arguments, rung=rung) for rung in ladder.RUNGS},
     **{settings: partial(variants.arguments, settings=settings) for settings in variants.SETTINGS},
 }
-"""Constructor arguments by the name of the settings: the environment's recipe, none at all, segments alone, a rung of
-the ladder, or a member of the family."""
+"""Constructor arguments by the name of the settings: the environment's recipe, none at all, segments alone (with
+their memory, or without), a rung of the ladder, or a member of the family."""
 
 
 class GrpoLearner:

@@ -44,6 +44,7 @@ it gave. Rows that lose stay in.
   Seconds are as in the table, † too.
 - **Settings**: `zoo` as published by rl-baselines3-zoo for that environment; `default` the algorithm's own defaults,
   untuned; `segments` ours with `n_steps=128` and no other argument, as is advised where all episodes are long;
+  `segments_1` the same with `value_window=1`: values fitted to one iteration alone;
   `recipe` ours for that environment, tuned on seeds that are not reported.
 - Seeds reported: 10 where a run of the slowest peer takes less than a minute, 5 below fifteen; where n is less, fewer
   were run.
@@ -86,7 +87,9 @@ def overview(by_task: Sequence[Sequence[Entry]], profile: bool) -> str:
     table = tables.aggregate_table(by_task, REFERENCE)
     if table is None:
         return ""
-    untuned = [[entry for entry in found if entry.settings in ("default", "segments")] for found in by_task]
+    untuned = [
+        [entry for entry in found if entry.settings in ("default", "segments", "segments_1")] for found in by_task
+    ]
     defaults = tables.aggregate_table(untuned, UNTUNED)
     text = (
         "## Over all tasks\n\nScores normalised task by task: 0 is random play, 1 the task's threshold. P is the "
