@@ -33,6 +33,8 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     "baselines": PURE,
     "anchors": PURE,
     "soft_groups": PURE,
+    "cross_fit": PURE,
+    "visited": PURE,
     "standardised": PURE,
     "variants": PURE - {"torch.optim"},
     "core": PURE - {"grpo_gym.distributions"},

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from grpo_gym import soft_groups as module
 from grpo_gym.preprocessing import preprocess
-from grpo_gym.soft_groups import RIDGES, CrossFit, random_fourier_features, soft_group_values, soft_groups
+from grpo_gym.soft_groups import RIDGES, random_fourier_features, soft_group_values, soft_groups
 from grpo_gym.types import Rollout
 from grpo_gym.visited import Visited, join
 from tests.toys import rollout_of
@@ -226,18 +226,6 @@ def test_what_comes_after_a_cut_is_worth_no_more_than_the_best_reward_for_ever(s
     tail = soft_group_values(replace(rollout, rewards=rewards, final_observations=5 * numbers(8, 2)), 0.9, flat)[1]
     assert tail.min() >= 0
     assert tail.max() <= 10 + 1e-9
-
-
-def test_the_ridge_is_the_one_that_predicts_the_left_out_rows_best() -> None:
-    features = torch.cat([torch.ones(60, 1), numbers(60, 8)], dim=1)
-    for seed, fold in enumerate((torch.arange(60) % 4, torch.arange(60) // 30)):
-        targets = (features[:, 1] + 3 * numbers(60, seed=seed)).double()
-        fit = CrossFit.of(features, fold, int(fold.max()) + 1, RIDGES)
-        moments = fit.moments(targets)
-        errors = [(fit.predict(weights) - targets).square().sum().item() for weights in fit.solve(moments)]
-        ridge, chosen = fit.choose(moments)
-        assert ridge.start == errors.index(min(errors))
-        assert chosen.equal(fit.solve(moments, ridge)[0])
 
 
 def test_after_an_end_comes_nothing() -> None:
