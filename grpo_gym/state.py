@@ -110,7 +110,9 @@ def _in_play_tensors(agent: GRPO) -> dict[str, torch.Tensor]:
 def _stored_in_play(streams: Mapping[str, torch.Tensor]) -> InPlay | None:
     if "in_play.slots" not in streams:
         return None
-    given = {name.removeprefix("in_play."): x.cpu().numpy() for name, x in streams.items() if name != "update"}
+    given = {
+        name.removeprefix("in_play."): x.cpu().numpy() for name, x in streams.items() if name.startswith("in_play.")
+    }
     jobs = Jobs(*(given[name] for name in ("groups", "members", "seeds", "noise_seeds")))
     nothing = np.zeros((len(given["slots"]), 0), np.float32)  # what files have that are older than memories
     memories = given.get("memories", nothing)
