@@ -147,7 +147,7 @@ def soft_group_values(
     return rollout.padded(fitted.values), fitted.tail
 
 
-class Fitted(NamedTuple):
+class _Fitted(NamedTuple):
     """Values of the states that were visited, each by its fold's weights, and of any other, by their mean.
 
     Attributes:
@@ -173,7 +173,7 @@ def _fit(
     ridges: Sequence[float],
     guess: FeatureMap = _nothing,
     n_rows: int = sys.maxsize,
-) -> Fitted:
+) -> _Fitted:
     """Fit what a guess leaves of the values, by folds, to all steps or evenly to about so many.
 
     What comes after the last step of a trajectory that was truncated or cut nobody saw; it is taken from the guess,
@@ -208,7 +208,7 @@ def _fit(
     def everywhere(states: Tensor) -> Tensor:
         return guess(states) + to_features(states).double() @ weights.mean(dim=0)
 
-    return Fitted(guessed + fit.predict(weights), tail, everywhere)
+    return _Fitted(guessed + fit.predict(weights), tail, everywhere)
 
 
 def _is_the_same(earlier: Visited, rollout: Rollout) -> bool:
