@@ -142,13 +142,19 @@ def test_large_images_cost_no_more_features_than_128_numbers() -> None:
 
 @pytest.mark.parametrize("group_size", [2, 4, 8])
 @pytest.mark.parametrize("ended", [True, False])
-def test_no_step_sees_its_own_return(monkeypatch: pytest.MonkeyPatch, group_size: int, ended: bool) -> None:
+@pytest.mark.parametrize("guess", [False, True])
+def test_no_step_sees_its_own_return(
+    monkeypatch: pytest.MonkeyPatch, group_size: int, ended: bool, guess: bool
+) -> None:
     monkeypatch.setattr(module, "RIDGES", (1e-2,))  # the choice of a ridge is everybody's
+    monkeypatch.setattr(module, "RIDGES_WITH_GUESS", (1e-2,))
     monkeypatch.setattr(module, "N_FITS", 1)  # and so is what comes after a cut, seen by the fits of others
+    earlier = [of_others(cut(a_rollout(seed=1, group_size=group_size)))] if guess else []
     before = a_rollout(group_size=group_size)
     before = before if ended else cut(before)
     after = earning(before, episode=1, more=100.0)
-    change = (values_of(after) - values_of(before)).abs()
+    values, others = (soft_group_values(rollout, 0.9, flat, earlier)[0] for rollout in (before, after))
+    change = (others - values).abs()
     n_folds = min(4, group_size)
     for n, member in enumerate(before.members.tolist()):
         if member % n_folds == 1:
@@ -278,23 +284,6 @@ def test_what_was_earned_later_is_part_of_an_earlier_return() -> None:
     second = replace(second, terminated=torch.ones(4, dtype=torch.bool))
     guess = module._fit(join([of_others(first), of_others(second)]), 0.5, 4, (-16.0, 16.0), RIDGES).everywhere
     assert guess(torch.tensor([[0.0], [1.0]])).tolist() == pytest.approx([4, 8], abs=0.1)
-
-
-@pytest.mark.parametrize("ended", [True, False])
-def test_with_a_guess_too_no_step_sees_its_own_return(monkeypatch: pytest.MonkeyPatch, ended: bool) -> None:
-    monkeypatch.setattr(module, "RIDGES_WITH_GUESS", (1e-2,))
-    monkeypatch.setattr(module, "N_FITS", 1)
-    before = a_rollout() if ended else cut(a_rollout())
-    values, after = (
-        soft_group_values(rollout, 0.9, flat, [of_others(cut(a_rollout(seed=1)))])[0]
-        for rollout in (before, earning(before, episode=1, more=100.0))
-    )
-    change = (after - values).abs()
-    for n, member in enumerate(before.members.tolist()):
-        if member == 1:
-            assert change[:, n].max() < 1e-6
-        else:
-            assert change[: before.lengths[n], n].max() > 0.1
 
 
 def test_the_best_reward_of_earlier_iterations_bounds_what_comes_after_a_cut_now() -> None:
