@@ -92,7 +92,8 @@ def overview(by_task: Sequence[Sequence[Entry]], profile: bool) -> str:
     ]
     defaults = tables.aggregate_table(untuned, UNTUNED)
     text = (
-        "## Over all tasks\n\nScores normalised task by task: 0 is random play, 1 the task's threshold. P is the "
+        "## Over all tasks\n\nScores normalised task by task: 0 is random play, 1 the task's threshold; the IQM of "
+        "each task, then their mean, so that every task weighs the same, however many seeds it has. P is the "
         "probability that a run drawn at random beats one of the reference on the same task; 0.5 is a draw. "
         f"Algorithms are compared on the tasks both have run.\n\n{table}\n"
     )

@@ -8,7 +8,7 @@ of seeds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,14 +33,29 @@ def interquartile_mean(scores: ArrayLike, axis: int | None = None) -> Floats:
     return np.asarray(stats.trim_mean(_finite(scores), proportiontocut=0.25, axis=axis), dtype=np.float64)
 
 
+def mean_over_tasks(scores: Sequence[ArrayLike]) -> float:
+    """Return the mean over tasks of each task's interquartile mean.
+
+      1/M Σₘ IQM(xₘ)
+
+    Every task weighs the same, however many seeds it has. Over all runs at once, as in the paper, which has as many
+    on each task, a task with more seeds would weigh more, and one on which all fail could be left out as an outlier.
+
+    Args:
+        scores: per task, one normalised score a seed.
+
+    Raises:
+        ValueError: if there is no task, a task has no score, or a score is not finite.
+    """
+    if not scores:
+        raise ValueError("no task to average over: give one array of scores per task")
+    return float(np.mean([interquartile_mean(one) for one in scores]))
+
+
 def stratified_bootstrap_interval(
-    scores: Sequence[ArrayLike],
-    rng: np.random.Generator,
-    statistic: Callable[[Floats], Floats] | None = None,
-    confidence: float = 0.95,
-    n_resamples: int = 2000,
+    scores: Sequence[ArrayLike], rng: np.random.Generator, confidence: float = 0.95, n_resamples: int = 2000
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of a statistic of runs on one or more tasks.
+    """Return the percentile bootstrap interval of `mean_over_tasks`; of one task, that of its interquartile mean.
 
     Seeds are drawn anew with replacement within each task (the strata), so that every resample holds every
     task as often as the data do. With 3 seeds there are 10 distinct resamples: the interval is then close
@@ -49,8 +64,6 @@ def stratified_bootstrap_interval(
     Args:
         scores: per task, one score a seed.
         rng: source of the resamples.
-        statistic: from resamples `[n_resamples, n_runs]`, the tasks' runs side by side, to one number each,
-            `[n_resamples]`; None is the interquartile mean.
         confidence: probability inside the interval.
         n_resamples: number of resamples.
 
@@ -61,8 +74,7 @@ def stratified_bootstrap_interval(
         raise ValueError("no task to resample: give one array of scores per task")
     strata = [_finite(one) for one in scores]
     drawn = [one[rng.integers(one.size, size=(n_resamples, one.size))] for one in strata]
-    resamples = np.concatenate(drawn, axis=1)
-    values = interquartile_mean(resamples, axis=1) if statistic is None else statistic(resamples)
+    values = np.mean([interquartile_mean(resamples, axis=1) for resamples in drawn], axis=0)
     tail = (1 - confidence) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)

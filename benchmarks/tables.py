@@ -144,6 +144,8 @@ def task_table(found: Sequence[Entry], reference: Entry | None) -> str:
 def aggregate_table(by_task: Sequence[Sequence[Entry]], reference: tuple[str, str]) -> str | None:
     """Return the Markdown table over all tasks, each algorithm against the reference on the tasks of both.
 
+    Every task weighs the same, however many seeds it has.
+
     Args:
         by_task: the entries of each task.
         reference: (algorithm, settings) of the one that is compared with.
@@ -167,7 +169,7 @@ def aggregate_table(by_task: Sequence[Sequence[Entry]], reference: tuple[str, st
     if not lines:
         return None
     name = f"{reference[0]} ({reference[1]})"
-    head = f"| algorithm | tasks shared | normalised IQM | {name} on the same tasks | P(better than {name}) |"
+    head = f"| algorithm | tasks shared | normalised score | {name} on the same tasks | P(better than {name}) |"
     return "\n".join([head, "|---|--:|--:|--:|--:|", *lines])
 
 
@@ -207,9 +209,9 @@ def normalized_scores(entry: Entry) -> list[float]:
 
 def _normalized_score(found: Sequence[Entry]) -> str:
     scores: list[ArrayLike] = [normalized_scores(entry) for entry in found]
-    middle = statistics.interquartile_mean(np.concatenate([np.asarray(one) for one in scores]))
+    middle = statistics.mean_over_tasks(scores)
     low, high = statistics.stratified_bootstrap_interval(scores, np.random.default_rng(0))
-    return f"{float(middle):.2f} ({low:.2f} … {high:.2f})".replace("-", "−")
+    return f"{middle:.2f} ({low:.2f} … {high:.2f})".replace("-", "−")
 
 
 def _key(entry: Entry) -> tuple[str, str]:

@@ -33,15 +33,19 @@ def test_interval_of_three_seeds_runs_from_close_to_the_lowest_to_close_to_the_h
 
 
 def test_resampling_never_moves_a_seed_to_another_task() -> None:
-    # each task's seeds agree, so every resample is 0 0 10 10 whatever is drawn: its middle half is 0 10
+    # each task's seeds agree, so every resample is 0 0 and 10 10, whatever is drawn
     assert statistics.stratified_bootstrap_interval([[0, 0], [10, 10]], np.random.default_rng(1)) == (5.0, 5.0)
 
 
-def test_interval_of_another_statistic() -> None:
-    low, high = statistics.stratified_bootstrap_interval(
-        [[1, 2], [7]], np.random.default_rng(2), statistic=lambda resamples: resamples.max(axis=1)
-    )
-    assert (low, high) == (7.0, 7.0)
+def test_a_task_weighs_the_same_however_many_seeds_it_has() -> None:
+    # of all seven together the middle half is 1 1 1
+    assert statistics.mean_over_tasks([[0], [1, 1, 1, 1, 1, 1]]) == 0.5
+    assert statistics.stratified_bootstrap_interval([[0], [1] * 6], np.random.default_rng(2)) == (0.5, 0.5)
+
+
+def test_a_task_on_which_all_fail_is_no_outlier() -> None:
+    # of all sixteen together the four failures would be left out
+    assert statistics.mean_over_tasks([[0] * 4, [1] * 4, [1] * 4, [1] * 4]) == 0.75
 
 
 def test_a_half_of_the_pairs_with_ties_halved_is_a_probability_of_five_eighths() -> None:
@@ -68,6 +72,11 @@ def test_random_play_is_zero_and_solved_is_one() -> None:
 def test_missing_scores_are_refused(scores: list[float]) -> None:
     with pytest.raises(ValueError, match="at least one score, all finite"):
         statistics.interquartile_mean(scores)
+
+
+def test_no_task_is_refused() -> None:
+    with pytest.raises(ValueError, match="no task to average over"):
+        statistics.mean_over_tasks([])
 
 
 def test_comparing_different_tasks_is_refused() -> None:
