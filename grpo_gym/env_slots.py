@@ -101,9 +101,10 @@ class EnvSlots:
                 "(observation, reward, terminated, truncated, info), the reward a number",
             )
             raise
-        self._lengths[slots] += 1
+        lengths = self._lengths[slots] + 1
+        self._lengths[slots] = lengths
         over, timed_out = np.array(terminated, np.bool_), np.array(truncated, np.bool_)
-        timed_out |= self._lengths[slots] >= self._limits[slots]
+        timed_out |= lengths >= self._limits[slots]
         masks = self._masks(slots, infos, over | timed_out)
         return Step(observations, np.array(rewards), over, timed_out, masks, infos, len(slots))
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from grpo_gym.noise import GOLDEN, mix
 from grpo_gym.types import Array, BoolArray, FloatArray, IntArray
 
 FIRST_TRAINING_SEED = 2**24
@@ -20,12 +20,6 @@ LAST_TRAINING_SEED = 2**31 - 1
 
 LARGEST_NOISE_SEED = np.iinfo(np.int64).max
 """Seeds of action noise are starts of a generator with 2⁶⁴ states: any number will do."""
-
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-"""Odd and without pattern: its multiples are far apart in 64 bits (2⁶⁴ over the golden ratio)."""
-
-NOISE_MARGIN = 2.0**-22
-"""Uniform noise is kept this far from 0 and 1, where float32 sums and the normal quantile still behave."""
 
 
 @dataclass(frozen=True)
@@ -240,40 +234,6 @@ def plan(rng: np.random.Generator, n_groups: int, group_size: int) -> Plan:
         drawn = np.unique(rng.integers(FIRST_TRAINING_SEED, LAST_TRAINING_SEED, size=n_groups))
     noise_seeds = rng.integers(0, LARGEST_NOISE_SEED, size=n_groups * group_size)
     return Plan(rng.permutation(drawn), group_size, noise_seeds)
-
-
-def uniform_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
-    """Draw noise that every distribution can turn into actions: float32, in [2⁻²², 1 − 2⁻²²]."""
-    return np.clip(rng.random(shape, dtype=np.float32), NOISE_MARGIN, 1.0 - NOISE_MARGIN)
-
-
-def episode_noise(noise_seeds: IntArray, steps: IntArray, size: int) -> FloatArray:
-    """Give the noise of a step of each of k episodes: a function of the episode's own seed and the step alone.
-
-      u = the (t·size + i)-th number of SplitMix64 from the seed, i in 0…size−1
-
-    See Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators".
-
-    Args:
-        noise_seeds: see `Jobs`, `[k]`.
-        steps: t, how many steps each episode has behind it, `[k]`.
-        size: uniform numbers that one action takes.
-
-    Returns:
-        `[k, size]`, as `uniform_noise` has them.
-    """
-    count = (steps * size)[:, None] + np.arange(1, size + 1)
-    bits = mix(noise_seeds.astype(np.uint64)[:, None] + count.astype(np.uint64) * GOLDEN)
-    uniform = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
-    clipped: FloatArray = np.minimum(np.maximum(uniform, NOISE_MARGIN), 1.0 - NOISE_MARGIN)
-    return clipped
-
-
-def mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Scramble 64 bits: SplitMix64's output function, a bijection."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 def unequal_starts(first_observations: Array, groups: IntArray) -> BoolArray:

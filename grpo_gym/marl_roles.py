@@ -12,8 +12,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from grpo_gym.groups import GOLDEN, mix
 from grpo_gym.marl_games import Game, space_without_mask, without_mask
+from grpo_gym.noise import GOLDEN, mix
 from grpo_gym.types import Array
 
 

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from grpo_gym.acting import Actor
-from grpo_gym.groups import Plan, episode_noise
+from grpo_gym.groups import Plan
 from grpo_gym.marl_games import Ask, Game
 from grpo_gym.marl_records import Cast, Episode, Games, Player, Record, Table, Tick
 from grpo_gym.marl_roles import Roles, own_noise
+from grpo_gym.noise import episode_noise
 from grpo_gym.types import DEFAULT_HORIZON, Array, BoolArray, Step
 
 

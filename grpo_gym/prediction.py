@@ -9,8 +9,8 @@ import numpy as np
 
 from grpo_gym.acting import Actor
 from grpo_gym.action_code import ActionCode
-from grpo_gym.groups import uniform_noise
 from grpo_gym.layout import Layout, Leaf
+from grpo_gym.noise import uniform_noise
 from grpo_gym.preprocessing import channels_first, is_image
 from grpo_gym.types import Array, BoolArray
 

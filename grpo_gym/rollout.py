@@ -14,8 +14,9 @@ from grpo_gym.action_code import ActionCode
 from grpo_gym.env_layers import recorded
 from grpo_gym.episodes import TrajectoryRecorder
 from grpo_gym.faults import explain, is_explained
-from grpo_gym.groups import InPlay, Jobs, Plan, Queue, episode_noise
+from grpo_gym.groups import InPlay, Jobs, Plan, Queue
 from grpo_gym.layout import Layout
+from grpo_gym.noise import SlotNoise
 from grpo_gym.types import DEFAULT_HORIZON, Array, BoolArray, IntArray, Rollout, Slots, Step
 
 
@@ -89,6 +90,7 @@ class Collector:
         self._masks: BoolArray | None = None
         self._latest: tuple[IntArray, Array] = zeros[:0], zeros[:0]  # slots and actions of the last vector step
         self._memories = np.zeros((n_slots, 0), np.float32)
+        self._noise = SlotNoise(n_slots, 0)
         self._sent: list[Array] = []  # actions of the vector steps that episodes in play go back to
 
     def collect(
@@ -124,6 +126,8 @@ class Collector:
         if self._memories.shape[1] != memory_size:
             self._memories = np.zeros((len(free), memory_size), np.float32)
         rows[slots] = record.begin(self._jobs.select(slots), False, self._memories[slots])
+        if self._noise.size != actor.noise_size:
+            self._noise = SlotNoise(len(free), actor.noise_size)
         step_count = 0
         while n_steps is None or step_count < n_steps:
             if free.any():
@@ -253,7 +257,8 @@ class Collector:
         self._refuse_bad_observations(observations, slots)
         if masks is not None:
             self._refuse_empty_masks(masks, slots)
-        noise = episode_noise(self._jobs.noise_seeds[slots], self._lengths[slots], actor.noise_size)
+        lengths = self._lengths[slots]
+        noise = self._noise.of(slots, self._jobs.noise_seeds[slots], lengths)
         if remembers(actor):
             memories = self._memories[slots]
             actions, log_probs, self._memories[slots] = actor.act_from(memories, observations, noise, masks)
@@ -263,13 +268,13 @@ class Collector:
         step = self._stepped(slots, env_actions)
         if keep:
             self._sent.append(env_actions)
-        self._lengths[slots] += 1
+        self._lengths[slots] = lengths + 1
         self._refuse_non_finite("reward", step.rewards, slots)
         self._returns[slots] += step.rewards
         record.add(rows[slots], observations, actions, log_probs, masks, step)
         ended = step.terminated | step.truncated
         if self.limit is not None:
-            ended |= self._lengths[slots] >= self.limit
+            ended |= lengths + 1 >= self.limit
         infos: Sequence[dict[str, Any]] = step.infos or [{} for _ in range(len(slots))]
         if ended.any():
             last = slots[ended]

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from grpo_gym import GRPO, EvalCallback, evaluate_policy
 from grpo_gym.acting import remembers
 from grpo_gym.cli import main
-from grpo_gym.groups import EndlessQueue, uniform_noise
+from grpo_gym.groups import EndlessQueue
+from grpo_gym.noise import uniform_noise
 from grpo_gym.recurrent import BlockGruActor, GruActor, MlpGruPolicy
 from grpo_gym.rollout import Collector, collect
 from grpo_gym.state import _stored_in_play, checkpoint_of
