@@ -13,8 +13,12 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 NOISE_MARGIN = 2.0**-22
 """Uniform noise is kept this far from 0 and 1, where float32 sums and the normal quantile still behave."""
 
-AHEAD = 32
-"""Steps whose noise is drawn together: a call costs thirty microseconds whether it draws one number or hundreds."""
+AHEAD = 8
+"""Steps whose noise is drawn together: a call costs thirty microseconds whether it draws one number or hundreds.
+
+What is drawn for steps that an episode does not live to take is wasted: a step costs no more by 8 than by 32, and to
+start 1,024 episodes less than half.
+"""
 
 
 def uniform_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
