@@ -28,7 +28,8 @@ from grpo_gym.export import exported
 from grpo_gym.faults import TieWatch, explain
 from grpo_gym.layout import Layout
 from grpo_gym.logger import Logger, configure, open_run, record_iteration
-from grpo_gym.policies import find_policy, make_optimizer, make_policy
+from grpo_gym.optimizers import make_optimizer
+from grpo_gym.policies import find_policy, make_policy
 from grpo_gym.policy_model import PolicyModel
 from grpo_gym.prediction import Prediction
 from grpo_gym.progress import ProgressBarCallback

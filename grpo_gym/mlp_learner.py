@@ -12,12 +12,15 @@ from torch import Tensor, nn
 
 from grpo_gym import acting
 from grpo_gym.array_distributions import ArrayCategorical, ArrayDistribution, ArrayGaussian, find_kind
+from grpo_gym.optimizers import Adam
 from grpo_gym.policy import MlpPolicy
 from grpo_gym.types import Array, Batch, FloatArray
 
 SLOPES: dict[type[nn.Module], Callable[[FloatArray], Array]] = {nn.Tanh: lambda y: 1 - y * y, nn.ReLU: lambda y: y > 0}
 """Derivatives of `acting.ACTIVATIONS`, as functions of what comes out of them."""
 
+ADAMS = (Adam, torch.optim.Adam)
+"""Optimisers that `MlpLearner` can stand in for; not what is derived from them."""
 
 _quiet = np.errstate(over="ignore", invalid="ignore")
 """A gradient that is not finite is found by its norm, and said once."""
@@ -176,7 +179,7 @@ class MlpLearner:
 
 def knows(policy: object, optimizer: torch.optim.Optimizer) -> TypeGuard[MlpPolicy]:
     """Tell whether `MlpLearner` can stand in: a plain `MlpPolicy` on the CPU, all of it learned, by plain Adam."""
-    if type(policy) is not MlpPolicy or type(optimizer) is not torch.optim.Adam or not acting.knows(policy):
+    if type(policy) is not MlpPolicy or type(optimizer) not in ADAMS or not acting.knows(policy):
         return False
     parameters, group = list(policy.parameters()), optimizer.param_groups[0]
     given = [p for one in optimizer.param_groups for p in one["params"]]

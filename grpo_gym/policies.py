@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
-import torch
 
 from grpo_gym.board_policy import BoardPolicy
 from grpo_gym.policy import CnnPolicy, MlpPolicy, MultiInputPolicy
@@ -30,9 +29,6 @@ METHODS = ("act", "to_env", "actor", "preprocess", "__call__", "flatten", "obser
 STATE_METHODS = ("parameters", "state_dict", "load_state_dict", "to")
 ATTRIBUTES = ("noise_size", "device")
 """What a `PolicyModel` has; attributes may be set when it is made."""
-
-ADAM: dict[str, Any] = {"eps": 1e-5, "fused": True}
-"""Arguments of the optimiser: all its arithmetic in one call, a fifth of a small network's whole update."""
 
 NOT_HERE = {
     "use_sde": "state-dependent exploration is not part of this agent",
@@ -108,18 +104,6 @@ def make_policy(
     if lacking:
         raise ValueError(f"policy={policy.__name__} lacks {', '.join(lacking)}: see grpo_gym.policy_model.PolicyModel")
     return model
-
-
-def make_optimizer(
-    policy: PolicyModel,
-    learning_rate: float,
-    optimizer_class: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
-    optimizer_kwargs: Mapping[str, Any] | None = None,
-) -> torch.optim.Optimizer:
-    """Make an optimiser of all the policy's parameters that are trained; Adam has `ADAM`'s arguments unless given."""
-    if optimizer_kwargs is None:
-        optimizer_kwargs = ADAM if optimizer_class is torch.optim.Adam else {}
-    return optimizer_class([p for p in policy.parameters() if p.requires_grad], lr=learning_rate, **optimizer_kwargs)
 
 
 def _refuse_unknown(policy: type[MlpPolicy], given: Mapping[str, Any]) -> None:

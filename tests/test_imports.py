@@ -81,6 +81,7 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     "workers": EFFECTS | FILES | AGENT | {"grpo_gym.update", "grpo_gym.policy", "multiprocessing", "ray"},
     "processes": (EFFECTS - {"os"}) | FILES | AGENT | {"grpo_gym.update", "grpo_gym.policy", "ray"},
     "update": {"grpo_gym.policy"} | EFFECTS | FILES | AGENT | STEPPING | EVALUATING | {"gymnasium"},
+    "optimizers": EFFECTS | FILES | AGENT | STEPPING | EVALUATING | {"gymnasium", "grpo_gym.update"},
     "mlp_learner": EFFECTS | FILES | AGENT | STEPPING | EVALUATING | {"gymnasium", "grpo_gym.update"},
     "reports": EFFECTS | FILES | AGENT | STEPPING,
     "arguments": EFFECTS | FILES | AGENT | STEPPING,

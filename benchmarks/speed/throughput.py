@@ -18,7 +18,7 @@ from benchmarks.learners import Predict
 from benchmarks.speed.case import Round, Sizes, speed, spend
 from grpo_gym import GRPO, evaluate_policy
 from grpo_gym.groups import plan
-from grpo_gym.policies import ADAM
+from grpo_gym.optimizers import ADAM
 from grpo_gym.policy import MlpPolicy
 from grpo_gym.recipes import recipe
 from grpo_gym.rollout import collect
