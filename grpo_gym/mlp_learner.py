@@ -12,15 +12,13 @@ from torch import Tensor, nn
 
 from grpo_gym import acting
 from grpo_gym.array_distributions import ArrayCategorical, ArrayDistribution, ArrayGaussian, find_kind
-from grpo_gym.optimizers import Adam
+from grpo_gym.optimizers import ADAMS
 from grpo_gym.policy import MlpPolicy
 from grpo_gym.types import Array, Batch, FloatArray
 
 SLOPES: dict[type[nn.Module], Callable[[FloatArray], Array]] = {nn.Tanh: lambda y: 1 - y * y, nn.ReLU: lambda y: y > 0}
 """Derivatives of `acting.ACTIVATIONS`, as functions of what comes out of them."""
 
-ADAMS = (Adam, torch.optim.Adam)
-"""Optimisers that `MlpLearner` can stand in for; not what is derived from them."""
 
 _quiet = np.errstate(over="ignore", invalid="ignore")
 """A gradient that is not finite is found by its norm, and said once."""

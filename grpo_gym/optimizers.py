@@ -26,6 +26,10 @@ class Adam(torch.optim.Adam):
     load_state_dict = inspect.unwrap(torch.optim.Adam.load_state_dict)
 
 
+ADAMS = (Adam, torch.optim.Adam)
+"""Plain Adam, by either class; what is derived from them may do something else."""
+
+
 def make_optimizer(
     policy: PolicyModel,
     learning_rate: float,
@@ -34,5 +38,5 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """Make an optimiser of all the policy's parameters that are trained; Adam has `ADAM`'s arguments unless given."""
     if optimizer_kwargs is None:
-        optimizer_kwargs = ADAM if optimizer_class in (Adam, torch.optim.Adam) else {}
+        optimizer_kwargs = ADAM if optimizer_class in ADAMS else {}
     return optimizer_class([p for p in policy.parameters() if p.requires_grad], lr=learning_rate, **optimizer_kwargs)
