@@ -19,7 +19,6 @@ from grpo_gym.types import Array, Batch, FloatArray
 SLOPES: dict[type[nn.Module], Callable[[FloatArray], Array]] = {nn.Tanh: lambda y: 1 - y * y, nn.ReLU: lambda y: y > 0}
 """Derivatives of `acting.ACTIVATIONS`, as functions of what comes out of them."""
 
-
 _quiet = np.errstate(over="ignore", invalid="ignore")
 """A gradient that is not finite is found by its norm, and said once."""
 
