@@ -58,6 +58,8 @@ class BattleshipDuel(pettingzoo.AECEnv):  # type: ignore[misc]
         placement: see `BattleshipEnv`.
         render_mode: None, "ansi", or "human" to print each position.
         hit_reward: given at once for each hit to who fired; nothing is taken from the other. 0: the result alone.
+        play_out: the game goes on until both fleets are sunk; who is done waits. The result is the same, but comes
+            at the end. For training: else who is slower never fires its last shots, where it has most to learn.
 
     Raises:
         ValueError: if the fleet cannot be placed, or an option is not known.
@@ -77,6 +79,7 @@ class BattleshipDuel(pettingzoo.AECEnv):  # type: ignore[misc]
         placement: str = "full",
         render_mode: str | None = None,
         hit_reward: float = 0.0,
+        play_out: bool = False,
     ) -> None:
         rendering.check_render_mode(render_mode, RENDER_MODES)
         self.board_size = board_size
@@ -84,6 +87,7 @@ class BattleshipDuel(pettingzoo.AECEnv):  # type: ignore[misc]
         self.placement = placement
         self.render_mode = render_mode
         self.hit_reward = hit_reward
+        self.play_out = play_out
         self.n_ship_cells = sum(self.fleet)
         self.possible_agents = list(AGENTS)
         self.agents: list[str] = []
@@ -100,6 +104,7 @@ class BattleshipDuel(pettingzoo.AECEnv):  # type: ignore[misc]
         self._rng = np.random.default_rng()
         self._planes: Int8Array = np.zeros((2, 3, board_size**2), dtype=np.int8)
         self._hits = [0, 0]
+        self._result: float | None = None
         self._playing = False
         dealer(board_size, self.fleet, placement)  # an impossible fleet fails here
 
@@ -120,6 +125,7 @@ class BattleshipDuel(pettingzoo.AECEnv):  # type: ignore[misc]
         for planes in self._planes:
             planes[MY_SHIPS] = deal(self._rng)
         self._hits = [0, 0]
+        self._result = None
         self._playing = True
         self.agents = list(AGENTS)
         self.agent_selection = AGENTS[0]
@@ -155,12 +161,15 @@ class BattleshipDuel(pettingzoo.AECEnv):  # type: ignore[misc]
             self._hits[me] += int(hit)
             earned = [0.0, 0.0]
             earned[me] = self.hit_reward * int(hit)
-            if me == 1 and self.n_ship_cells in self._hits:
-                lead = self._hits[0] - self._hits[1]
-                self._end(earned[0] + float(np.sign(lead)), earned[1] + float(np.sign(-lead)))
+            if me == 1 and self._result is None and self.n_ship_cells in self._hits:
+                self._result = float(np.sign(self._hits[0] - self._hits[1]))
+            if self._result is not None and (not self.play_out or min(self._hits) == self.n_ship_cells):
+                self._end(earned[0] + self._result, earned[1] - self._result)
             else:
                 self._give(*earned)
-        self.agent_selection = AGENTS[1 - me]
+        the_other_waits = self._playing and self._result is not None and self._hits[1 - me] == self.n_ship_cells
+        if not the_other_waits:
+            self.agent_selection = AGENTS[1 - me]
         self._print_to_human()
 
     def observe(self, agent: str) -> dict[str, Int8Array]:

@@ -67,7 +67,8 @@ def play_at_random(game: Any, rng: np.random.Generator) -> int:
 
 @pytest.mark.parametrize("make", [duel.env, duel.raw_env])
 @pytest.mark.parametrize(
-    "options", [{}, {"placement": "top_left"}, {"board_size": 4, "fleet": [2, 3]}, {"hit_reward": 0.5}]
+    "options",
+    [{}, {"placement": "top_left"}, {"board_size": 4, "fleet": [2, 3]}, {"hit_reward": 0.5}, {"play_out": True}],
 )
 def test_pettingzoo_finds_nothing_wrong(make: Any, options: dict[str, Any]) -> None:
     with warnings.catch_warnings():
@@ -198,6 +199,52 @@ def test_a_hit_is_paid_to_who_fired_and_seen_at_its_next_turn() -> None:
     # the last hits come with the result, which here is a draw
     assert all(game.terminations.values())
     assert [game._cumulative_rewards[agent] for agent in AGENTS] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("cells", "turns", "result"),
+    [
+        # player_0 needs 2 shots; player_1 goes on alone and needs 4
+        ((0, 2, 1, 3, 0, 1), (0, 1, 0, 1, 1, 1), [1.0, -1.0]),
+        # player_1 needs 2; player_0 goes on alone and needs 3
+        ((0, 0, 2, 1, 1), (0, 1, 0, 1, 0), [-1.0, 1.0]),
+        # both need 2: nobody has to wait
+        ((0, 0, 1, 1), (0, 1, 0, 1), [0.0, 0.0]),
+    ],
+)
+def test_a_game_played_out_lets_the_slower_finish_and_keeps_its_result(
+    cells: tuple[int, ...], turns: tuple[int, ...], result: list[float]
+) -> None:
+    game = laid([0, 1], [0, 1], play_out=True)
+    for cell, turn in zip(cells, turns, strict=True):
+        assert not any(game.terminations.values())
+        assert game.agent_selection == AGENTS[turn]
+        assert [game.observe(agent)["action_mask"].any() for agent in AGENTS] == [turn == 0, turn == 1]
+        game.step(cell)
+    assert list(game.rewards.values()) == result
+    assert all(game.terminations.values())
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32), orders=st.integers(0, 2**32))
+def test_played_out_or_not_a_game_has_one_result(seed: int, orders: int) -> None:
+    rng = np.random.default_rng(orders)
+    order = {agent: rng.permutation(25).tolist() for agent in AGENTS}
+    results, n_shots = [], []
+    for play_out in (False, True):
+        game = BattleshipDuel(play_out=play_out)
+        game.reset(seed=seed)
+        left = copy.deepcopy(order)
+        while not any(game.terminations.values()):
+            game.step(left[game.agent_selection].pop(0))
+        results.append(list(game.rewards.values()))
+        n_shots.append([25 - len(left[agent]) for agent in AGENTS])
+    assert results[0] == results[1]
+    # who was faster fires no shot more; the other as many as its ships ask for
+    assert min(n_shots[1]) == min(n_shots[0])
+    ships = [set(np.flatnonzero(planes[MY_SHIPS])) for planes in game._planes]
+    needed = [1 + max(order[agent].index(cell) for cell in ships[1 - n]) for n, agent in enumerate(AGENTS)]
+    assert n_shots[1] == needed
 
 
 @settings(max_examples=30, deadline=None)
