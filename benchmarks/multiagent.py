@@ -149,22 +149,23 @@ TASKS = (
     Task(
         "duel",
         "pettingzoo:grpo_envs.duel",
-        7_000_000,
+        16_000_000,
         {
             "learning_rate": "lin_2e-3",
-            "n_groups": 64,
-            "group_size": 16,
+            "n_groups": 512,
+            "group_size": 2,
             "batch_size": 1024,
             "n_epochs": 2,
-            "gamma": 0.4,
-            "baseline": "live_peers",
-            "ent_coef": 0.01,
+            "gamma": 0.3,
+            "baseline": "soft_groups",
+            "gae_lambda": 1.0,
             # the other's shots, and its own ships, tell nothing of where the hidden ones lie; and self-play shows but
             # one way to shoot: a network that sees them is at a loss when another player shoots otherwise
             "policy_kwargs": {"net_arch": [512, 512], "features_extractor_kwargs": {"chosen": [duel.MY_SHOTS]}},
         },
         score_duel,
-        options={"hit_reward": 1.0},
+        # who is slower fires its last shots too, from the positions in which games are lost
+        options={"hit_reward": 4.0, "play_out": True},
         policy="BoardPolicy",
     ),
     Task(
