@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 
-from grpo_gym.acting import BlockActor, MlpActor, RecurrentActor, by_blocks, in_blocks, knows
+from grpo_gym.acting import BlockActor, MlpActor, RecurrentActor, by_blocks, column_block, copied, in_blocks, knows
 from grpo_gym.distributions import Distribution
 from grpo_gym.policy import CnnPolicy, MlpPolicy, MultiInputPolicy
 from grpo_gym.types import Array, BoolArray, FloatArray
@@ -146,9 +146,10 @@ class GruActor(MlpActor):
     def __init__(self, policy: MlpGruPolicy):
         super().__init__(policy)
         self.memory_size = policy.memory_size
-        arrays = {name: x.detach().cpu().numpy() for name, x in policy.gru.named_parameters()}
-        self._from_features, self._from_memory = arrays["weight_ih_l0"].T.copy(), arrays["weight_hh_l0"].T.copy()
-        self._bias_of_features, self._bias_of_memory = arrays["bias_ih_l0"], arrays["bias_hh_l0"]
+        weights = dict(policy.gru.named_parameters())
+        self._from_features, self._from_memory = copied(weights["weight_ih_l0"]), copied(weights["weight_hh_l0"])
+        self._bias_of_features = column_block(weights["bias_ih_l0"])
+        self._bias_of_memory = column_block(weights["bias_hh_l0"])
 
     def act(
         self, observations: Array, noise: FloatArray | None, action_masks: BoolArray | None = None
@@ -163,12 +164,12 @@ class GruActor(MlpActor):
         """See `MlpGruPolicy.act_from`."""
         size, n_rows = self.memory_size, len(observations)
         h = in_blocks(memories)
-        x = self._features(observations) @ self._from_features + self._bias_of_features
-        u = h @ self._from_memory + self._bias_of_memory
-        gates = 0.5 + 0.5 * np.tanh(0.5 * (x[..., : 2 * size] + u[..., : 2 * size]))  # σ, without overflow
-        new = np.tanh(x[..., 2 * size :] + gates[..., :size] * u[..., 2 * size :])
-        h = new + gates[..., size:] * (h - new)
-        return *self._choose(h, n_rows, noise, action_masks), h.reshape(-1, size)[:n_rows]
+        x = self._from_features @ self._features(observations) + self._bias_of_features
+        u = self._from_memory @ h + self._bias_of_memory
+        gates = 0.5 + 0.5 * np.tanh(0.5 * (x[:, : 2 * size] + u[:, : 2 * size]))  # σ, without overflow
+        new = np.tanh(x[:, 2 * size :] + gates[:, :size] * u[:, 2 * size :])
+        h = new + gates[:, size:] * (h - new)
+        return *self._choose(h, n_rows, noise, action_masks), h.swapaxes(1, 2).reshape(-1, size)[:n_rows]
 
 
 class BlockGruActor(BlockActor):

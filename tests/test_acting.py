@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from typing import Any
 
 import gymnasium as gym
@@ -57,6 +60,36 @@ def test_an_action_does_not_depend_on_what_is_chosen_beside_it(kind: str, masked
     first = actor.act(observations[:n_rows], noise[:n_rows], None if masks is None else masks[:n_rows])
     for column, whole in zip(first, together, strict=True):
         assert column.tolist() == whole[:n_rows].tolist()
+
+
+@pytest.mark.parametrize("kernels", ["Nehalem", "Sandybridge", "Haswell"])
+def test_nor_on_its_place_whatever_processor_multiplies(kernels: str) -> None:
+    # OpenBLAS chooses its kernels once, as NumPy is imported, and rounds by them
+    subprocess.run([sys.executable, "-c", SAME_ROWS], env={**os.environ, "OPENBLAS_CORETYPE": kernels}, check=True)
+
+
+SAME_ROWS = """
+import gymnasium as gym
+import numpy as np
+from grpo_gym.policy import MlpPolicy
+
+for size, width, n in ((1, 3, 2), (4, 64, 2), (8, 16, 1), (11, 25, 3), (17, 64, 6), (100, 128, 100), (300, 256, 18)):
+    policy = MlpPolicy(gym.spaces.Box(-1.0, 1.0, (size,)), gym.spaces.Box(-1.0, 1.0, (n,)), (width, width))
+    row = np.random.default_rng(size).uniform(-1, 1, size)
+    actions, log_probs = policy.actor().act(np.tile(row, (40, 1)), np.full((40, n), 0.3, np.float32))
+    assert (actions == actions[0]).all() and (log_probs == log_probs[0]).all(), (size, width, n)
+"""
+
+
+def test_it_keeps_acting_as_it_was_made() -> None:
+    policy = a_policy("box")
+    observations, noise, _ = given(policy, 3, masked=False)
+    actor = MlpActor(policy)
+    before, _ = actor.act(observations, noise)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(1)
+    assert actor.act(observations, noise)[0].tolist() == before.tolist()
 
 
 @every_kind
