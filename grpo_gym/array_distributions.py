@@ -36,11 +36,15 @@ class ArrayCategorical:
         if action_masks is not None:
             outputs[~action_masks.T] = ILLEGAL_LOGIT
         outputs -= outputs.max(axis=0)
-        self._p = np.exp(outputs)
-        total = self._p.sum(axis=0)
-        self._p /= total
-        outputs -= np.log(total)
+        self._weights = np.exp(outputs)
+        self._total = self._weights.sum(axis=0)
+        outputs -= np.log(self._total)
         self._log_p = outputs
+
+    @cached_property
+    def _p(self) -> FloatArray:
+        p: FloatArray = self._weights / self._total
+        return p
 
     @cached_property
     def entropy(self) -> FloatArray:  # noqa: D102
@@ -49,13 +53,13 @@ class ArrayCategorical:
 
     def sample(self, uniform: FloatArray) -> Array:
         """Turn noise `[B, 1]` into actions `[B]`."""
-        cumulative = self._p.cumsum(axis=0)
+        cumulative = self._weights.cumsum(axis=0)
         actions: Array = (cumulative <= uniform[:, 0] * cumulative[-1]).sum(axis=0, dtype=np.int64)
         return actions
 
     def mode(self) -> Array:
         """Return the most probable actions, `[B]`."""
-        best: Array = self._p.argmax(axis=0).astype(np.int64, copy=False)
+        best: Array = self._weights.argmax(axis=0).astype(np.int64, copy=False)
         return best
 
     def log_prob(self, actions: Array) -> FloatArray:

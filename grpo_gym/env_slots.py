@@ -79,16 +79,15 @@ class EnvSlots:
     def step(self, slots: IntArray, actions: Array) -> Step:
         """See `Slots.step`."""
         envs, shape, code = self._bare, self._layout.shape, self._code.layout
-        observations = np.empty((len(slots), *shape), self._layout.dtype)
         chosen: Any = actions if code.is_plain else [code.unpack_one(action) for action in actions]
-        rewards, terminated, truncated, infos = [], [], [], []
-        slot, row = 0, 0
+        seen, rewards, terminated, truncated, infos = [], [], [], [], []
+        slot, action = 0, None
         try:
-            for row, slot in enumerate(slots.tolist()):
-                observation, reward, ended, cut, info = envs[slot].step(chosen[row])
+            for slot, action in zip(slots.tolist(), chosen, strict=True):
+                observation, reward, ended, cut, info = envs[slot].step(action)
                 if getattr(observation, "shape", None) != shape:
                     observation = self._checked(observation, slot)
-                observations[row] = observation  # at once: it may be the environment's own buffer
+                seen.append(observation)  # perhaps its own buffer, which is not written to before the next call
                 rewards.append(reward if isinstance(reward, float) else _number(reward))
                 terminated.append(ended)
                 truncated.append(cut)
@@ -97,7 +96,7 @@ class EnvSlots:
             explain(
                 error,
                 f"{self.name}: step {self._lengths[slot] + 1} of the episode with seed {self._seeds[slot]} "
-                f"in slot {slot} raised this, for action {chosen[row]!r}; step must return 5 values "
+                f"in slot {slot} raised this, for action {action!r}; step must return 5 values "
                 "(observation, reward, terminated, truncated, info), the reward a number",
             )
             raise
@@ -106,6 +105,7 @@ class EnvSlots:
         over, timed_out = np.array(terminated, np.bool_), np.array(truncated, np.bool_)
         timed_out |= lengths >= self._limits[slots]
         masks = self._masks(slots, infos, over | timed_out)
+        observations = np.array(seen, self._layout.dtype)
         return Step(observations, np.array(rewards), over, timed_out, masks, infos, len(slots))
 
     def close(self) -> None:
