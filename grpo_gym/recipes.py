@@ -42,8 +42,17 @@ LARGER_STEPS: dict[str, Any] = {"n_epochs": 10, "gae_lambda": 0.95, "target_kl":
 """Of those who walk on two legs; on tuning seeds better than `WALK`'s own. Not measured on Hopper's one."""
 
 RECIPES: dict[str, Recipe] = {
+    # soft groups take as many steps here, and two fifths more time: while a pole stands, states differ little
     "CartPole-v1": Recipe(
-        50_000, {**SOFT, "learning_rate": "lin_0.0005", "batch_size": 128, "n_epochs": 10, "gamma": 0.98}
+        50_000,
+        {
+            **SOFT,
+            "baseline": "batch",
+            "learning_rate": "lin_0.001",
+            "batch_size": 128,
+            "n_epochs": 5,
+            "gamma": 0.985,
+        },
     ),
     "Acrobot-v1": Recipe(
         200_000,
