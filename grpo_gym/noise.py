@@ -13,11 +13,10 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 NOISE_MARGIN = 2.0**-22
 """Uniform noise is kept this far from 0 and 1, where float32 sums and the normal quantile still behave."""
 
-AHEAD = 8
-"""Steps whose noise is drawn together: a call costs thirty microseconds whether it draws one number or hundreds.
+AHEAD = 16
+"""Steps whose noise is drawn together: a call costs twenty microseconds whether it draws one number or hundreds.
 
-What is drawn for steps that an episode does not live to take is wasted: a step costs no more by 8 than by 32, and to
-start 1,024 episodes less than half.
+What is drawn for steps that an episode does not live to take is wasted: 0.06 µs of each that is begun.
 """
 
 
@@ -58,6 +57,8 @@ def mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 class SlotNoise:
     """What `episode_noise` gives, for episodes in slots, drawn some steps ahead.
 
+    Each is asked for step by step, from its first step on or, if it was under way, from the first call of all.
+
     Args:
         n_slots: episodes in play at the same time.
         size: uniform numbers that one action takes.
@@ -66,17 +67,16 @@ class SlotNoise:
     def __init__(self, n_slots: int, size: int):
         self.size = size
         self._drawn = np.zeros((n_slots, AHEAD, size), np.float32)
-        self._seeds = np.zeros(n_slots, np.int64)
-        self._blocks = np.full(n_slots, -1)  # which steps of that seed's episode were drawn, counted in `AHEAD`s
+        self._was_asked = False
 
     def of(self, slots: IntArray, noise_seeds: IntArray, steps: IntArray) -> FloatArray:
         """See `episode_noise`; `slots`, `[k]`, are where it is kept."""
-        blocks, within = np.divmod(steps, AHEAD)
-        stale = ((self._blocks[slots] != blocks) | (self._seeds[slots] != noise_seeds)).nonzero()[0]
-        if len(stale):
-            seeds, where = noise_seeds[stale], slots[stale]
-            drawn = episode_noise(seeds, blocks[stale], AHEAD * self.size)
+        within = steps % AHEAD
+        spent = (within == 0).nonzero()[0] if self._was_asked else np.arange(len(slots))
+        self._was_asked = True
+        if len(spent):
+            where = slots[spent]
+            drawn = episode_noise(noise_seeds[spent], steps[spent] // AHEAD, AHEAD * self.size)
             self._drawn[where] = drawn.reshape(len(where), AHEAD, self.size)
-            self._seeds[where], self._blocks[where] = seeds, blocks[stale]
         noise: FloatArray = self._drawn[slots, within]
         return noise

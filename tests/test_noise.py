@@ -32,17 +32,19 @@ def test_noise_belongs_to_the_step_not_to_when_it_is_drawn() -> None:
 
 @given(
     st.integers(1, 3),
-    st.lists(
-        st.lists(
-            st.tuples(st.integers(0, 2), st.integers(0, 4), st.integers(0, 99)), max_size=3, unique_by=lambda x: x[0]
-        ),
-        max_size=30,
-    ),
+    st.lists(st.integers(0, 40), min_size=3, max_size=3),
+    st.lists(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=3, max_size=3), max_size=40),
 )
-def test_noise_drawn_ahead_is_the_same_whoever_was_in_the_slot(
-    size: int, calls: list[list[tuple[int, int, int]]]
+def test_noise_drawn_ahead_is_the_same_whatever_each_slot_does(
+    size: int, behind: list[int], calls: list[list[tuple[bool, bool]]]
 ) -> None:
     ahead = SlotNoise(3, size)
+    seeds, steps = np.array([10, 20, 30]), np.array(behind)  # episodes under way at the first call
+    np.testing.assert_array_equal(ahead.of(np.arange(3), seeds, steps), episode_noise(seeds, steps, size))
     for call in calls:
-        slots, seeds, steps = np.array(call, np.int64).reshape(-1, 3).T
-        np.testing.assert_array_equal(ahead.of(slots, seeds, steps), episode_noise(seeds, steps, size))
+        for slot, (begins, _) in enumerate(call):
+            seeds[slot], steps[slot] = (seeds[slot] + 1, 0) if begins else (seeds[slot], steps[slot] + 1)
+        at = np.array([slot for slot, (begins, plays) in enumerate(call) if begins or plays], np.int64)
+        for slot in set(range(3)) - set(at.tolist()):  # it rests, and begins its next episode when it plays again
+            seeds[slot], steps[slot] = seeds[slot] + 1, -1
+        np.testing.assert_array_equal(ahead.of(at, seeds[at], steps[at]), episode_noise(seeds[at], steps[at], size))
