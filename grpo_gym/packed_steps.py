@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from grpo_gym.rollout import Played
@@ -35,7 +35,7 @@ class PackedSteps:
         joined = Played.join(steps)
         infos = {row: joined.infos[row] for row in joined.ended.nonzero()[0].tolist()}
         lengths, n_steps = [len(played.ended) for played in steps], [played.step.n_steps for played in steps]
-        return PackedSteps(lengths, n_steps, replace(joined, infos=()), infos)
+        return PackedSteps(lengths, n_steps, joined._replace(infos=()), infos)
 
     def __iter__(self) -> Iterator[Played]:
         end = 0

@@ -97,8 +97,7 @@ class CallbackModel(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """What k stepped slots returned; row i is slot `slots[i]`.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -88,10 +87,10 @@ class Vine:
         n_states = len(slots.moments)
 
         def on_continued(played: Played) -> bool:
-            step = replace(played.step, n_steps=played.step.n_steps + slots.n_visiting)
+            step = played.step._replace(n_steps=played.step.n_steps + slots.n_visiting)
             slots.n_visiting = 0
             none = np.zeros_like(played.ended)
-            return on_step(replace(played, step=step, ended=none, infos=[{} for _ in none]))
+            return on_step(played._replace(step=step, ended=none, infos=[{} for _ in none]))
 
         noise = rng.integers(0, LARGEST_NOISE_SEED, size=n_states * self.n_continuations)
         continued = collect(slots, actor, Plan(np.arange(n_states), self.n_continuations, noise), on_step=on_continued)

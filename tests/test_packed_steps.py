@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 
 from grpo_gym.packed_steps import PackedSteps, side_by_side
@@ -32,7 +30,7 @@ def test_what_is_unpacked_is_what_was_packed_but_for_infos_of_episodes_that_go_o
 
 def test_masks_travel_too() -> None:
     one = played([1.0], [False], n_steps=1)
-    masked = replace(one, step=replace(one.step, action_masks=np.array([[True, False]])))
+    masked = one._replace(step=one.step._replace(action_masks=np.array([[True, False]])))
     (only,) = PackedSteps.of([masked])
     assert only.step.action_masks is not None
     assert only.step.action_masks.tolist() == [[True, False]]

@@ -387,6 +387,15 @@ def test_a_bad_observation_is_refused_with_environment_seed_and_step(value: floa
     assert ("BadNumber" if kind == "single" else "SyncVectorEnv") in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["single", "vector"])
+def test_a_number_is_not_bad_because_its_square_is_too_large(kind: str) -> None:
+    def make() -> BadNumber:
+        return BadNumber("observation", 1e30, 2)
+
+    rollout = play(make if kind == "single" else sync(make, 4), 4)
+    assert (rollout.observations == 1e30).any()
+
+
 def test_a_bad_last_observation_is_refused_too() -> None:
     with pytest.raises(ValueError, match=r"the observation is not finite.*at step 1 "):
         play(lambda: BadNumber("observation", np.nan, 1), 4, horizon=1)
