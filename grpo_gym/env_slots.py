@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -44,9 +45,9 @@ class EnvSlots:
         self.name = first.spec.id if first.spec else type(first.unwrapped).__name__
         bare = [peeled(env) for env in self.envs]
         self._bare = [env for env, _ in bare]
-        self._limits = np.array([limit for _, limit in bare])
+        self._limits = np.array([limit for _, limit in bare], np.int64)
         self._mask_method = first.has_wrapper_attr("action_masks")
-        self._no_mask: Array | None = None  # of an ended episode; None while there was no mask at all
+        self._has_masks = self._mask_method
         self._seeds = np.zeros(n_slots, dtype=np.int64)
         self._lengths = np.zeros(n_slots, dtype=np.int64)
 
@@ -72,26 +73,26 @@ class EnvSlots:
             observations[row] = self._checked(observation, slot)
             infos.append(info)
             self._seeds[slot], self._lengths[slot] = seed, 0
-        if "action_mask" in infos[0]:
-            self._no_mask = np.zeros(self._code.mask_size, np.bool_)
-        return observations, self._masks(slots, infos, np.zeros(len(slots), np.bool_))
+        self._has_masks = self._has_masks or "action_mask" in infos[0]
+        masks = self._masks(slots, infos, np.zeros(len(slots), np.bool_)) if self._has_masks else None
+        return observations, masks
 
     def step(self, slots: IntArray, actions: Array) -> Step:
         """See `Slots.step`."""
-        envs, shape, code = self._bare, self._layout.shape, self._code.layout
+        envs, code = self._bare, self._code.layout
         chosen: Any = actions if code.is_plain else [code.unpack_one(action) for action in actions]
-        seen, rewards, terminated, truncated, infos = [], [], [], [], []
+        answers: list[Any] = []  # observations are perhaps an environment's own buffer, written to at its next step
         slot, action = 0, None
         try:
             for slot, action in zip(slots.tolist(), chosen, strict=True):
-                observation, reward, ended, cut, info = envs[slot].step(action)
-                if getattr(observation, "shape", None) != shape:
-                    observation = self._checked(observation, slot)
-                seen.append(observation)  # perhaps its own buffer, which is not written to before the next call
-                rewards.append(reward if isinstance(reward, float) else _number(reward))
-                terminated.append(ended)
-                truncated.append(cut)
-                infos.append(info)
+                answers.append(envs[slot].step(action))
+            columns = self._side_by_side(answers) if self._layout.is_plain else None
+            if columns is None:
+                # `action` is for the message
+                for row, (slot, action) in enumerate(zip(slots.tolist(), chosen, strict=True)):  # noqa: B007
+                    answers[row] = self._read(slot, answers[row])
+                columns = self._side_by_side(answers)
+                assert columns is not None
         except Exception as error:
             explain(
                 error,
@@ -100,18 +101,40 @@ class EnvSlots:
                 "(observation, reward, terminated, truncated, info), the reward a number",
             )
             raise
+        observations, rewards, over, timed_out, infos = columns
         lengths = self._lengths[slots] + 1
         self._lengths[slots] = lengths
-        over, timed_out = np.array(terminated, np.bool_), np.array(truncated, np.bool_)
         timed_out |= lengths >= self._limits[slots]
-        masks = self._masks(slots, infos, over | timed_out)
-        observations = np.array(seen, self._layout.dtype)
-        return Step(observations, np.array(rewards), over, timed_out, masks, infos, len(slots))
+        masks = self._masks(slots, infos, over | timed_out) if self._has_masks else None
+        return Step(observations, rewards, over, timed_out, masks, infos, len(slots))
+
+    def _side_by_side(self, answers: Sequence[Any]) -> tuple[Array, Array, BoolArray, BoolArray, Sequence[Any]] | None:
+        """Make columns of what `step` returned; None if something there has to be looked at one by one."""
+        try:
+            seen, given, ended, cut, infos = zip(*answers, strict=True)
+            observations, rewards = np.array(seen, self._layout.dtype), np.array(given)
+        except (TypeError, ValueError):
+            return None
+        is_usual = observations.shape == (len(answers), *self._layout.shape) and rewards.shape == (len(answers),)
+        if not is_usual or rewards.dtype.kind not in "biuf":
+            return None
+        over, timed_out = np.array(ended, np.bool_), np.array(cut, np.bool_)
+        return observations, rewards.astype(np.float64, copy=False), over, timed_out, infos
 
     def close(self) -> None:
         """Close every environment."""
         for env in self.envs:
             env.close()
+
+    def _read(self, slot: int, answer: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """Take apart what `step` returned.
+
+        Raises:
+            ValueError: if that is not possible, or the observation is not of its space.
+            TypeError: if the reward is no number.
+        """
+        observation, reward, ended, cut, info = answer
+        return self._checked(observation, slot), _number(reward), ended, cut, info
 
     def _checked(self, observation: Any, slot: int) -> Array:
         try:
@@ -119,16 +142,14 @@ class EnvSlots:
         except ValueError as error:
             raise ValueError(f"{self.name}: slot {slot} returned {error}") from error
 
-    def _masks(self, slots: IntArray, infos: Sequence[dict[str, Any]], ended: BoolArray) -> BoolArray | None:
+    def _masks(self, slots: IntArray, infos: Sequence[dict[str, Any]], ended: BoolArray) -> BoolArray:
         if self._mask_method:
             told = [self.envs[slot].get_wrapper_attr("action_masks")() for slot in slots.tolist()]
             return self._code.read_masks(told, len(slots), self.name)
-        if self._no_mask is None:
-            return None
         given = [info.get("action_mask") for info in infos]
         for row, mask in enumerate(given):
             if mask is None and ended[row]:
-                given[row] = self._no_mask
+                given[row] = np.zeros(self._code.mask_size, np.bool_)
             elif mask is None:
                 raise ValueError(
                     f"{self.name}: slot {slots[row]} gave no info['action_mask'] in the middle of its episode, but did "
@@ -149,9 +170,9 @@ def _number(reward: Any) -> float:
     return float(array)
 
 
-def peeled(env: gym.Env[Any, Any]) -> tuple[gym.Env[Any, Any], float]:
+def peeled(env: gym.Env[Any, Any]) -> tuple[gym.Env[Any, Any], int]:
     """Take Gymnasium's own outermost wrappers off, and tell the time limit that they had."""
-    limit = np.inf
+    limit = sys.maxsize
     while type(env) in (wrappers.TimeLimit, wrappers.OrderEnforcing):
         if isinstance(env, wrappers.TimeLimit):
             limit = min(limit, env._max_episode_steps)
