@@ -105,10 +105,12 @@ class MlpActor:
         for linear, activation in zip(modules[::2], modules[1::2], strict=True):
             self._layers.append((copied(linear.weight), column_block(linear.bias), ACTIVATIONS[type(activation)]))
         self._weight, self._bias = copied(policy.head.linear.weight), column_block(policy.head.linear.bias)
-        self._head = copy.deepcopy(policy.head).cpu()
-        self._kind = find_kind(self._head)
-        log_std = self._head.log_std if self._kind is ArrayGaussian else None
+        head = policy.head if policy.device.type == "cpu" else copy.deepcopy(policy.head).cpu()
+        self._kind = find_kind(head)
+        log_std = head.log_std if self._kind is ArrayGaussian else None
         self._log_std = None if log_std is None else copied(log_std)
+        # what of the head is used besides is not learned, unless torch makes the distribution: a copy takes its time
+        self._head = copy.deepcopy(head) if self._kind is None else head
         self._scaling = None
         if policy.normalizer is not None:
             shift, scale = policy.normalizer.shift_and_scale()
@@ -125,29 +127,30 @@ class MlpActor:
 
     def _features(self, observations: Array) -> FloatArray:
         """Preprocess observations, in blocks `[n_blocks, d, BLOCK]`."""
-        n_rows, size = len(observations), self._preprocessor.size
         if self._preprocessor.only_flattens:
-            blocks = in_blocks(observations.reshape(n_rows, size))
+            rows = observations.reshape(len(observations), self._preprocessor.size).astype(np.float32, copy=False)
         else:
-            blocks = in_blocks(self._preprocessor.flat(torch.from_numpy(observations)).numpy())
-        if self._scaling is not None:
-            shift, scale, lowest, highest = self._scaling
-            blocks -= shift
-            blocks *= scale
-            np.minimum(np.maximum(blocks, lowest, out=blocks), highest, out=blocks)
-        return blocks
+            rows = self._preprocessor.flat(torch.from_numpy(observations)).numpy()
+        if self._scaling is None:
+            return np.ascontiguousarray(in_blocks(rows))
+        shift, scale, lowest, highest = self._scaling
+        blocks: FloatArray = np.subtract(in_blocks(rows), shift, order="C")
+        blocks *= scale
+        return np.minimum(np.maximum(blocks, lowest, out=blocks), highest, out=blocks)
 
     def _choose(
         self, x: FloatArray, n_rows: int, noise: FloatArray | None, action_masks: BoolArray | None
     ) -> tuple[Array, FloatArray]:
         """Go from the blocks of `n_rows` features through the layers to actions."""
+        # a lone block sooner as a matrix, by the same product of it
+        x, product = (x[0], np.dot) if len(x) == 1 else (x, np.matmul)
         for weight, bias, activation in self._layers:
-            x = weight @ x
+            x = product(weight, x)
             x += bias
             activation(x)
-        x = self._weight @ x
+        x = product(self._weight, x)
         x += self._bias
-        outputs = x.swapaxes(0, 1).reshape(x.shape[1], -1)
+        outputs = x if x.ndim == 2 else x.swapaxes(0, 1).reshape(x.shape[1], -1)
         distribution = self._distribution(outputs, action_masks)
         if distribution is None:
             return self._choose_in_torch(outputs[:, :n_rows].T.copy(), noise, action_masks)
@@ -217,15 +220,15 @@ def _filled_up(rows: Array, n_rows: int) -> Array:
     return filled
 
 
-def in_blocks(rows: FloatArray) -> FloatArray:
-    """Part `[M, d]` into blocks `[n_blocks, d, BLOCK]`, the last one filled up with zeros."""
+def in_blocks(rows: Array) -> Array:
+    """Part `[M, d]` into blocks `[n_blocks, d, BLOCK]`, a view, with zeros where the last one has no rows."""
     n_rows, size = rows.shape
-    n_whole, n_left = divmod(n_rows, BLOCK)
-    blocks = np.empty((n_whole + (n_left > 0), size, BLOCK), np.float32)
-    blocks[:n_whole] = rows[: n_rows - n_left].reshape(n_whole, BLOCK, size).swapaxes(1, 2)
-    if n_left:
-        blocks[-1, :, :n_left], blocks[-1, :, n_left:] = rows[n_rows - n_left :].T, 0
-    return blocks
+    n_blocks = -(-n_rows // BLOCK)
+    if n_blocks * BLOCK != n_rows:
+        filled = np.zeros((n_blocks * BLOCK, size), rows.dtype)
+        filled[:n_rows] = rows
+        rows = filled
+    return rows.reshape(n_blocks, BLOCK, size).swapaxes(1, 2)
 
 
 def knows(policy: MlpPolicy) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
@@ -128,7 +129,7 @@ class Preprocessor:
         """Lay everything side by side, image's numbers too: `[M, ...]` → `[M, size]`."""
         return _joined([self._flat(i, part) for i, part in enumerate(self._parts(rows))])
 
-    @property
+    @cached_property
     def only_flattens(self) -> bool:
         """Whether `flat` is but a change of shape and type: of a Box that is no image and not coded."""
         return isinstance(self.layout.space, gym.spaces.Box) and not self._one_hot[0] and not self.images[0]

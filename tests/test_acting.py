@@ -78,6 +78,8 @@ for size, width, n in ((1, 3, 2), (4, 64, 2), (8, 16, 1), (11, 25, 3), (17, 64, 
     row = np.random.default_rng(size).uniform(-1, 1, size)
     actions, log_probs = policy.actor().act(np.tile(row, (40, 1)), np.full((40, n), 0.3, np.float32))
     assert (actions == actions[0]).all() and (log_probs == log_probs[0]).all(), (size, width, n)
+    alone, log_prob = policy.actor().act(row[None], np.full((1, n), 0.3, np.float32))
+    assert (alone[0] == actions[0]).all() and log_prob[0] == log_probs[0], (size, width, n)
 """
 
 
