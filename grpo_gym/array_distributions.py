@@ -35,9 +35,10 @@ class ArrayCategorical:
     def __init__(self, outputs: FloatArray, action_masks: BoolArray | None = None):
         if action_masks is not None:
             outputs[~action_masks.T] = ILLEGAL_LOGIT
-        outputs -= outputs.max(axis=0)
+        # by the functions themselves: an array's methods take as long again to find them
+        outputs -= np.maximum.reduce(outputs)
         self._weights = np.exp(outputs)
-        self._total = self._weights.sum(axis=0)
+        self._total = np.add.reduce(self._weights)
         outputs -= np.log(self._total)
         self._log_p = outputs
 
@@ -48,13 +49,13 @@ class ArrayCategorical:
 
     @cached_property
     def entropy(self) -> FloatArray:  # noqa: D102
-        entropy: FloatArray = -(self._p * self._log_p).sum(axis=0)
+        entropy: FloatArray = -np.add.reduce(self._p * self._log_p)
         return entropy
 
     def sample(self, uniform: FloatArray) -> Array:
         """Turn noise `[B, 1]` into actions `[B]`."""
-        cumulative = self._weights.cumsum(axis=0)
-        actions: Array = (cumulative <= uniform[:, 0] * cumulative[-1]).sum(axis=0, dtype=np.int64)
+        cumulative = np.add.accumulate(self._weights)
+        actions: Array = np.add.reduce(cumulative <= uniform[:, 0] * cumulative[-1], dtype=np.int64)
         return actions
 
     def mode(self) -> Array:
@@ -67,12 +68,13 @@ class ArrayCategorical:
         log_prob: FloatArray = self._log_p[actions, np.arange(len(actions))]
         return log_prob
 
-    def slopes(self, actions: Array, by_log_prob: FloatArray, by_entropy: FloatArray) -> FloatArray:
-        """From slopes by log π(a) and by the entropy, `[B]`, to those by the outputs, `[n, B]`.
+    def slopes(self, actions: Array, by_log_prob: FloatArray, by_entropy: FloatArray | None) -> FloatArray:
+        """From slopes by log π(a) and by the entropy, `[B]` or None, to those by the outputs, `[n, B]`.
 
         ∂log π(a)/∂z = 1ₐ − π,  ∂H/∂z = −π (log π + H)
         """
-        slopes: FloatArray = self._p * -(by_log_prob + by_entropy * (self._log_p + self.entropy))
+        by_both = by_log_prob if by_entropy is None else by_log_prob + by_entropy * (self._log_p + self.entropy)
+        slopes: FloatArray = self._p * -by_both
         slopes[actions, np.arange(len(actions))] += by_log_prob
         return slopes
 
@@ -116,14 +118,14 @@ class ArrayGaussian:
         log_prob: FloatArray = -0.5 * (z * z).sum(axis=0) - constant
         return log_prob
 
-    def slopes(self, actions: Array, by_log_prob: FloatArray, by_entropy: FloatArray) -> FloatArray:
-        """From slopes by the log density and by the entropy, `[B]`, to those by the outputs, `[d, B]`.
+    def slopes(self, actions: Array, by_log_prob: FloatArray, by_entropy: FloatArray | None) -> FloatArray:
+        """From slopes by the log density and by the entropy, `[B]` or None, to those by the outputs, `[d, B]`.
 
         ∂log π/∂μ = z/σ,  ∂log π/∂log σ = z² − 1,  ∂H/∂log σ = 1,  z = (a − μ)/σ
         """
         z = self._standardised(actions)
         slopes: FloatArray = z * by_log_prob
-        by_log_std = (slopes * z).sum(axis=1) - by_log_prob.sum() + by_entropy.sum()
+        by_log_std = (slopes * z).sum(axis=1) - by_log_prob.sum() + (0.0 if by_entropy is None else by_entropy.sum())
         self.log_std_slopes = np.where(self._free, by_log_std, np.float32(0.0))
         slopes *= self._precision
         return slopes

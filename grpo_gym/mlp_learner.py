@@ -19,9 +19,6 @@ from grpo_gym.types import Array, Batch, FloatArray
 SLOPES: dict[type[nn.Module], Callable[[FloatArray], Array]] = {nn.Tanh: lambda y: 1 - y * y, nn.ReLU: lambda y: y > 0}
 """Derivatives of `acting.ACTIVATIONS`, as functions of what comes out of them."""
 
-_quiet = np.errstate(over="ignore", invalid="ignore")
-"""A gradient that is not finite is found by its norm, and said once."""
-
 
 class MlpLearner:
     """Does what autograd does with `losses.grpo_loss`, and what `torch.optim.Adam` does: equal but for rounding.
@@ -64,24 +61,24 @@ class MlpLearner:
         self._activations = [(acting.ACTIVATIONS[type(one)], SLOPES[type(one)]) for one in modules[1::2]]
         log_std = getattr(head, "log_std", None)
         self._log_std = None if log_std is None else own[log_std]
-        columns = (batch.observations, batch.actions, batch.old_log_probs, batch.advantages, batch.weights)
-        self._columns = [column.numpy() for column in columns]
+        self._observations, self._actions = batch.observations.numpy(), batch.actions.numpy()
+        self._numbers = torch.stack([batch.old_log_probs, batch.advantages, batch.weights]).numpy()
         self._masks = None if batch.action_masks is None else batch.action_masks.numpy()
         self._clip_low, self._clip_high, self._ent_coef = clip_low, clip_high, ent_coef
 
-    @_quiet
     def differentiate(self, index: Tensor) -> dict[str, float]:
         """Take the gradient of the loss of these rows; return the metrics of `losses.grpo_loss`."""
         rows, n_rows = index.numpy(), len(index)
-        observations, actions, old_log_probs, advantages, shares = (column[rows] for column in self._columns)
-        hidden = [observations]
+        actions = self._actions.take(rows, axis=0)
+        old_log_probs, advantages, shares = self._numbers.take(rows, axis=1)
+        hidden = [self._observations.take(rows, axis=0)]
         for (weight, _, bias, _), (activation, _) in zip(self._layers, self._activations, strict=False):
-            x = hidden[-1] @ weight.T
+            x = hidden[-1].dot(weight.T)
             x += bias
             activation(x)
             hidden.append(x)
         weight, _, bias, _ = self._layers[-1]
-        outputs = weight @ hidden[-1].T
+        outputs = weight.dot(hidden[-1].T)
         outputs += bias[:, None]
         distribution: ArrayDistribution
         if self._log_std is None:
@@ -100,15 +97,16 @@ class MlpLearner:
         surrogate = gains.dot(np.where(clipped, bounded, ratio))
         gains *= ratio
         gains[clipped] = 0.0
-        self._propagate(hidden, distribution.slopes(actions, -gains, -self._ent_coef * shares))
+        by_entropy = -self._ent_coef * shares if self._ent_coef else None
+        self._propagate(hidden, distribution.slopes(actions, -gains, by_entropy))
         if self._log_std is not None and distribution.log_std_slopes is not None:
             self._log_std[1][:] = distribution.log_std_slopes
         share_low, share_high = np.count_nonzero(low) / n_rows, np.count_nonzero(high) / n_rows
         return {
             "loss": -surrogate - self._ent_coef * shares.dot(entropy),
             "policy_gradient_loss": -surrogate,
-            "entropy_loss": -entropy.sum() / n_rows,
-            "approx_kl": (ratio - 1.0 - log_ratio).sum() / n_rows,
+            "entropy_loss": -np.add.reduce(entropy) / n_rows,
+            "approx_kl": np.add.reduce(ratio - 1.0 - log_ratio) / n_rows,
             "clip_fraction": share_low + share_high,
             "clip_fraction_low": share_low,
             "clip_fraction_high": share_high,
@@ -118,10 +116,10 @@ class MlpLearner:
         """Go back from the slopes of the loss by the outputs, `[n, B]`, to those by the weights."""
         for k in reversed(range(len(self._layers))):
             weight, weight_slopes, _, bias_slopes = self._layers[k]
-            np.matmul(slopes, hidden[k], out=weight_slopes)
-            slopes.sum(axis=1, out=bias_slopes)
+            slopes.dot(hidden[k], out=weight_slopes)
+            np.add.reduce(slopes, axis=1, out=bias_slopes)
             if k:
-                below = slopes.T @ weight
+                below = slopes.T.dot(weight)
                 below *= self._activations[k - 1][1](hidden[k])
                 slopes = below.T
 
@@ -129,14 +127,12 @@ class MlpLearner:
         """Return the gradient of the last minibatch, as one vector."""
         return [torch.from_numpy(self._gradient)]
 
-    @_quiet
     def clip(self, max_norm: float) -> float:
         """Scale the gradient down to this norm, as `nn.utils.clip_grad_norm_` does; return the norm it had."""
         norm = math.sqrt(self._gradient.dot(self._gradient))
         self._gradient *= min(1.0, max_norm / (norm + 1e-6))
         return norm
 
-    @_quiet
     def descend(self, learning_rate: float) -> None:
         """Take a step of Adam.
 

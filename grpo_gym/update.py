@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -73,7 +74,9 @@ def make_batch(
     """
     weights = aggregation_weights(rollout.mask, aggregation, horizon, rollout.groups)
     masks, device = rollout.action_masks, policy.device
-    trajectories = torch.arange(len(rollout.lengths)).repeat_interleave(rollout.lengths)
+    trajectories = None
+    if whole_trajectories or rollout.memories is not None:
+        trajectories = torch.arange(len(rollout.lengths)).repeat_interleave(rollout.lengths).to(device)
     with torch.no_grad():
         observations = policy.preprocess(rollout.observations.to(device))
     return Batch(
@@ -83,7 +86,7 @@ def make_batch(
         rollout.flat(advantages).float().to(device),
         rollout.flat(weights).float().to(device),
         None if masks is None else masks.to(device),
-        trajectories.to(device) if whole_trajectories or rollout.memories is not None else None,
+        trajectories,
         memories=None if rollout.memories is None else rollout.memories.to(device),
     )
 
@@ -127,22 +130,23 @@ def update(
     noise = GradientNoise()
     n_updates = 0
     try:
-        for index in itertools.chain(*epochs):
-            metrics: dict[str, Any] = learner.differentiate(index)
-            if settings.target_kl is not None and metrics["approx_kl"] > 1.5 * settings.target_kl:
-                break
-            if 1 < n_parts > n_updates:
-                noise.add(learner.gradients())
-            metrics["grad_norm"] = norm = learner.clip(settings.max_grad_norm)
-            if not math.isfinite(norm):
-                raise FloatingPointError(
-                    f"the gradient is not finite after {n_updates} optimiser steps of this update; the next was not "
-                    f"taken: lower learning_rate (now {settings.learning_rate}) or scale the rewards"
-                )
-            learner.descend(settings.learning_rate)
-            n_updates += 1
-            for name, value in metrics.items():
-                totals[name] = totals[name] + value if name in totals else value
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found by its norm, and said once
+            for index in itertools.chain(*epochs):
+                metrics: dict[str, Any] = learner.differentiate(index)
+                if settings.target_kl is not None and metrics["approx_kl"] > 1.5 * settings.target_kl:
+                    break
+                if 1 < n_parts > n_updates:
+                    noise.add(learner.gradients())
+                metrics["grad_norm"] = norm = learner.clip(settings.max_grad_norm)
+                if not math.isfinite(norm):
+                    raise FloatingPointError(
+                        f"the gradient is not finite after {n_updates} optimiser steps of this update; the next was "
+                        f"not taken: lower learning_rate (now {settings.learning_rate}) or scale the rewards"
+                    )
+                learner.descend(settings.learning_rate)
+                n_updates += 1
+                for name, value in metrics.items():
+                    totals[name] = totals[name] + value if name in totals else value
     finally:
         if n_updates:
             learner.store()
