@@ -438,6 +438,7 @@ class GRPO:
         None if a callback ended it.
         """
         layouts = Layout(self.observation_space), Layout(self.action_space, "action")
+        listened_to = not (isinstance(hooks, CallbackList) and not hooks.callbacks)
 
         def on_step(played: Played) -> bool:
             self.num_timesteps += played.step.n_steps
@@ -446,6 +447,8 @@ class GRPO:
                 self.ep_info_buffer.append(info["episode"])
                 if "is_success" in info:
                     self.ep_success_buffer.append(float(info["is_success"]))
+            if not listened_to:
+                return True
             hooks.update_locals(played.as_locals(*layouts))
             return hooks.on_step()
 

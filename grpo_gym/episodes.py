@@ -94,7 +94,7 @@ class TrajectoryRecorder:
             actions=torch.from_numpy(self._sorted("actions", order)),
             log_probs=torch.from_numpy(self._sorted("log_probs", order)),
             action_masks=masks,
-            rewards=torch.from_numpy(rewards).T,
+            rewards=torch.from_numpy(rewards).T.contiguous(),  # step by step they are looked at
             mask=torch.from_numpy(mask),
             terminated=torch.from_numpy(np.concatenate(self._ends["terminated"])[ended]),
             truncated=torch.from_numpy(np.concatenate(self._ends["truncated"])[ended]),
