@@ -109,7 +109,7 @@ class TrajectoryRecorder:
         )
 
     def _sorted(self, name: str, order: IntArray) -> Any:
-        return np.concatenate(self._columns[name])[order]
+        return np.concatenate(self._columns[name]).take(order, axis=0)
 
 
 def concatenate(rollouts: list[Rollout]) -> Rollout:

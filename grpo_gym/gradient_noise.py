@@ -26,7 +26,7 @@ class GradientNoise:
         """Take in the gradient of one minibatch, one tensor for each parameter."""
         gradient = torch.cat([part.flatten() for part in gradients])
         self._n += 1
-        self._sum = self._sum.to(gradient.device) + gradient
+        self._sum = gradient if self._n == 1 else self._sum + gradient
         self._squares = self._squares.to(gradient.device) + gradient.dot(gradient)
 
     def scale(self, batch_size: float) -> float | None:

@@ -16,8 +16,14 @@ from grpo_gym.optimizers import ADAMS
 from grpo_gym.policy import MlpPolicy
 from grpo_gym.types import Array, Batch, FloatArray
 
-SLOPES: dict[type[nn.Module], Callable[[FloatArray], Array]] = {nn.Tanh: lambda y: 1 - y * y, nn.ReLU: lambda y: y > 0}
-"""Derivatives of `acting.ACTIVATIONS`, as functions of what comes out of them."""
+
+def _tanh_slope(y: FloatArray) -> Array:
+    y *= y
+    return np.subtract(1, y, out=y)
+
+
+SLOPES: dict[type[nn.Module], Callable[[FloatArray], Array]] = {nn.Tanh: _tanh_slope, nn.ReLU: lambda y: y > 0}
+"""Derivatives of `acting.ACTIVATIONS`, as functions of what comes out of them, which they may overwrite."""
 
 
 class MlpLearner:

@@ -236,11 +236,12 @@ class Collector:
             raise
 
     def _see(self, slots: IntArray, observations: Array, masks: BoolArray | None) -> None:
-        self._observations[slots] = observations
+        where = slice(None) if len(slots) == len(self._free) else slots  # all of them, in one piece
+        self._observations[where] = observations
         if masks is not None:
             if self._masks is None:
                 self._masks = np.zeros((len(self._free), masks.shape[1]), np.bool_)
-            self._masks[slots] = masks
+            self._masks[where] = masks
 
     def _step(
         self,
@@ -255,7 +256,7 @@ class Collector:
 
         To `keep` the actions, all slots must play.
         """
-        observations = self._observations[slots]
+        observations = self._observations.take(slots, axis=0)
         masks = None if self._masks is None else self._masks[slots]
         self._refuse_bad_observations(observations, slots)
         if masks is not None:
@@ -295,6 +296,8 @@ class Collector:
         return over if on_step(Played(step, env_actions, ended, infos)) else None
 
     def _refuse_bad_observations(self, rows: Array, slots: IntArray) -> None:
+        if self._layout.is_plain and surely_finite(rows):
+            return
         for leaf, part in zip(self._layout.leaves, self._layout.parts(rows), strict=True):
             if not surely_finite(part):
                 self._refuse_non_finite(f"observation{leaf.name and f' {leaf.name!r}'}", part, slots)
