@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import SupportsInt
 
 Values = Mapping[str, Mapping[str, float]]
 """What one round found: value by side and unit, `{"grpo": {"env steps/s": 50_000.0}}`; infinite if never reached."""
@@ -76,21 +77,23 @@ class Spent:
         return {f"µs/{what}": 1e6 * self.wall / self.count, f"CPU µs/{what}": 1e6 * self.cpu / self.count}
 
 
-def spend(work: Callable[[], int], seconds: float = 0.0) -> Spent:
+def spend(work: Callable[[], SupportsInt], seconds: float = 0.0) -> Spent:
     """Do the work again and again for at least so long, and at least once.
 
     Args:
-        work: returns the units of work done, at least 1.
+        work: returns the units of work done, at least 1, or what `int` makes them of: it is asked when the clock has
+            stopped.
         seconds: by the wall clock.
     """
-    count, wall, cpu = 0, time.perf_counter(), time.process_time()
+    done, wall, cpu = [], time.perf_counter(), time.process_time()
     while True:
-        count += work()
+        done.append(work())
         elapsed = time.perf_counter() - wall
         if elapsed >= seconds:
-            return Spent(count, elapsed, time.process_time() - cpu)
+            spent = time.process_time() - cpu
+            return Spent(sum(map(int, done)), elapsed, spent)
 
 
-def speed(work: Callable[[], int], seconds: float = 0.0) -> dict[str, float]:
+def speed(work: Callable[[], SupportsInt], seconds: float = 0.0) -> dict[str, float]:
     """Return the speed of work that returns the env steps it took; see `spend`."""
     return spend(work, seconds).per_second("env steps")

@@ -22,6 +22,7 @@ _RANDOM = (("grpo", "random stepping"),)
 _RANDOM_AND_SCORE = (*_RANDOM, ("grpo afterwards", None))
 _PPO = (("grpo", "sb3 ppo"),)
 _BARE = (("grpo", "bare products"),)
+_STEPS = " Steps in which SyncVectorEnv only resets are not counted."
 _SHORT = " These episodes last some 22 steps and differ in length, so that half of the slots soon rest."
 _LONG = " These episodes last up to 500 steps; those of random actions end, and are reset, after some 22."
 _WITH_START = "Time from the start of a process to the first evaluation at the threshold, evaluations not counted"
@@ -31,7 +32,7 @@ def _collect(env_id: str, trained: bool = False, note: str = "", n_slots: int = 
     actor = "a trained (the recipe, 50,000 steps)" if trained else "an untrained"
     return Case(
         f"One collection of {n_episodes:,} {env_id} episodes in {n_slots} slots by {actor} [64, 64] policy, "
-        f"against a SyncVectorEnv of {n_slots} under random actions drawn beforehand.{note}",
+        f"against a SyncVectorEnv of {n_slots} under random actions drawn beforehand.{_STEPS}{note}",
         partial(throughput.collecting, env_id, trained, n_slots, n_episodes),
         _RANDOM,
         repeats=7,
@@ -107,8 +108,8 @@ CASES: Mapping[str, Case] = MappingProxyType(
         ),
         "learn-recipe": Case(
             "Constructing and `learn` for 50,000 CartPole steps with the recipe, against a SyncVectorEnv of 16 (the "
-            "recipe's slots) under random actions: how much of the time is not the environment's. The round is the "
-            "seed; `score` is what the agent then comes to in 20 episodes.",
+            "recipe's slots) under random actions: how much of the time is not the environment's."
+            f"{_STEPS} The round is the seed; `score` is what the agent then comes to in 20 episodes.",
             partial(throughput.learning_beside_random, recipe("CartPole-v1"), 1),
             _RANDOM_AND_SCORE,
             repeats=5,

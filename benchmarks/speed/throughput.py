@@ -22,7 +22,7 @@ from grpo_gym.optimizers import ADAM
 from grpo_gym.policy import MlpPolicy
 from grpo_gym.recipes import recipe
 from grpo_gym.rollout import collect
-from grpo_gym.types import Batch
+from grpo_gym.types import Batch, BoolArray
 from grpo_gym.update import UpdateSettings, update
 
 
@@ -35,20 +35,37 @@ def collect_once(agent: GRPO) -> int:
     return rollout.n_steps + rollout.idle_steps
 
 
-def random_stepping(env_id: str, n_envs: int) -> Callable[[], int]:
+@dataclasses.dataclass(frozen=True)
+class SteppedAtRandom:
+    """What `random_stepping` did.
+
+    Attributes:
+        terminated: of each vector step, `[n_envs]`.
+        truncated: the same.
+    """
+
+    terminated: Sequence[BoolArray]
+    truncated: Sequence[BoolArray]
+
+    def __int__(self) -> int:
+        """Count env steps: where an episode ended, the next vector step only resets."""
+        ended = np.logical_or(self.terminated, self.truncated)
+        return int(ended.size - ended.sum())
+
+
+def random_stepping(env_id: str, n_envs: int) -> Callable[[], SteppedAtRandom]:
     """Return work that takes 128 vector steps of a `SyncVectorEnv` under random actions drawn beforehand.
 
-    Its autoreset steps are counted although the environment is not stepped in them: the error is in its favour.
+    Its resets take time, as ours do, and are no env steps, as ours are none.
     """
     env = SyncVectorEnv([lambda: gym.make(env_id, disable_env_checker=True)] * n_envs)
     env.reset(seed=0)
     env.action_space.seed(0)
     actions = [env.action_space.sample() for _ in range(128)]
 
-    def work() -> int:
-        for action in actions:
-            env.step(action)
-        return len(actions) * n_envs
+    def work() -> SteppedAtRandom:
+        _, _, terminated, truncated, _ = zip(*map(env.step, actions), strict=True)
+        return SteppedAtRandom(terminated, truncated)
 
     return work
 

@@ -7,9 +7,11 @@ import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from torch import nn
 
 from benchmarks import learners, tasks
@@ -127,6 +129,36 @@ def test_work_is_repeated_until_the_time_is_over(monkeypatch: pytest.MonkeyPatch
     # after 0.5, 1.0 and 1.5 s: the third is the first to reach what was asked for
     assert case.spend(work, 1.25) == Spent(count=30, wall=1.5, cpu=0.75)
     assert case.spend(work) == Spent(count=10, wall=0.5, cpu=0.25)
+
+
+def test_work_is_counted_when_the_clock_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(case, "time", SimpleNamespace(perf_counter=lambda: clock.now, process_time=lambda: clock.now))
+
+    class Done:
+        def __int__(self) -> int:
+            clock.now += 100.0
+            return 10
+
+    def work() -> Done:
+        clock.now += 0.5
+        return Done()
+
+    assert case.spend(work, 0.75) == Spent(count=20, wall=1.0, cpu=1.0)
+
+
+def test_a_step_that_only_resets_is_no_env_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, step = [], CartPoleEnv.step
+
+    def counted(self: CartPoleEnv, action: Any) -> Any:
+        calls.append(action)
+        return step(self, action)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(CartPoleEnv, "step", counted)
+    stepped = throughput.random_stepping("CartPole-v1", 3)()
+    # what ended in the last vector step would be reset in the next
+    due = int(stepped.terminated[-1].sum())
+    assert int(stepped) == len(calls) - due < 128 * 3
 
 
 def test_speeds_and_costs_are_each_others_inverse() -> None:
