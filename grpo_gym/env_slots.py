@@ -62,17 +62,20 @@ class EnvSlots:
 
     def start(self, slots: IntArray, seeds: IntArray) -> tuple[Array, BoolArray | None]:
         """See `Slots.start`."""
-        observations = np.empty((len(slots), *self._layout.shape), self._layout.dtype)
-        infos = []
-        for row, (slot, seed) in enumerate(zip(slots.tolist(), seeds.tolist(), strict=True)):
+        seen, infos = [], []
+        for slot, seed in zip(slots.tolist(), seeds.tolist(), strict=True):
             try:
                 observation, info = self._bare[slot].reset(seed=seed)
             except Exception as error:
                 explain(error, f"{self.name}: reset(seed={seed}) of slot {slot} raised this")
                 raise
-            observations[row] = self._checked(observation, slot)
+            seen.append(observation)
             infos.append(info)
             self._seeds[slot], self._lengths[slot] = seed, 0
+        observations = self._stacked(seen) if self._layout.is_plain else None
+        if observations is None:
+            observations = self._stacked([self._checked(x, slot) for x, slot in zip(seen, slots.tolist(), strict=True)])
+            assert observations is not None
         self._has_masks = self._has_masks or "action_mask" in infos[0]
         masks = self._masks(slots, infos, np.zeros(len(slots), np.bool_)) if self._has_masks else None
         return observations, masks
@@ -112,14 +115,22 @@ class EnvSlots:
         """Make columns of what `step` returned; None if something there has to be looked at one by one."""
         try:
             seen, given, ended, cut, infos = zip(*answers, strict=True)
-            observations, rewards = np.array(seen, self._layout.dtype), np.array(given)
+            rewards = np.array(given)
         except (TypeError, ValueError):
             return None
-        is_usual = observations.shape == (len(answers), *self._layout.shape) and rewards.shape == (len(answers),)
-        if not is_usual or rewards.dtype.kind not in "biuf":
+        observations = self._stacked(seen)
+        if observations is None or rewards.shape != (len(answers),) or rewards.dtype.kind not in "biuf":
             return None
         over, timed_out = np.array(ended, np.bool_), np.array(cut, np.bool_)
         return observations, rewards.astype(np.float64, copy=False), over, timed_out, infos
+
+    def _stacked(self, seen: Sequence[Any]) -> Array | None:
+        """Make rows of observations, as `layout` has them; None if something there has to be looked at one by one."""
+        try:
+            rows = np.array(seen, self._layout.dtype)
+        except (TypeError, ValueError):
+            return None
+        return rows if rows.shape == (len(seen), *self._layout.shape) else None
 
     def close(self) -> None:
         """Close every environment."""

@@ -14,9 +14,9 @@ NOISE_MARGIN = 2.0**-22
 """Uniform noise is kept this far from 0 and 1, where float32 sums and the normal quantile still behave."""
 
 AHEAD = 32
-"""Steps whose noise is drawn together: a call costs twenty microseconds whether it draws one number or hundreds.
+"""Steps whose noise is drawn together, for all slots: a call takes as long whether it draws one number or hundreds.
 
-What is drawn for steps that an episode does not live to take is wasted: 0.1 µs of each that is begun.
+What is drawn for steps that an episode does not live to take is wasted.
 """
 
 
@@ -25,10 +25,10 @@ def uniform_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArra
     return np.clip(rng.random(shape, dtype=np.float32), NOISE_MARGIN, 1.0 - NOISE_MARGIN)
 
 
-def episode_noise(noise_seeds: IntArray, steps: IntArray, size: int) -> FloatArray:
-    """Give the noise of a step of each of k episodes: a function of the episode's own seed and the step alone.
+def episode_noise(noise_seeds: IntArray, steps: IntArray, size: int, n_steps: int = 1) -> FloatArray:
+    """Give the noise of steps of each of k episodes: a function of the episode's own seed and the step alone.
 
-      u = the (t·size + i)-th number of SplitMix64 from the seed, i in 1…size
+      u = the (t·size + i)-th number of SplitMix64 from the seed, i in 1…n_steps·size
 
     See Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators".
 
@@ -36,11 +36,12 @@ def episode_noise(noise_seeds: IntArray, steps: IntArray, size: int) -> FloatArr
         noise_seeds: see `groups.Jobs`, `[k]`.
         steps: t, how many steps each episode has behind it, `[k]`.
         size: uniform numbers that one action takes.
+        n_steps: t and so many less one that follow.
 
     Returns:
-        `[k, size]`, as `uniform_noise` has them.
+        `[k, n_steps · size]`, as `uniform_noise` has them.
     """
-    count = (steps * size)[:, None] + np.arange(1, size + 1)
+    count = (steps * size)[:, None] + np.arange(1, n_steps * size + 1)
     bits = mix(noise_seeds.astype(np.uint64)[:, None] + count.astype(np.uint64) * GOLDEN)
     uniform = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
     clipped: FloatArray = np.minimum(np.maximum(uniform, NOISE_MARGIN), 1.0 - NOISE_MARGIN)
@@ -66,17 +67,16 @@ class SlotNoise:
 
     def __init__(self, n_slots: int, size: int):
         self.size = size
-        self._drawn = np.zeros((n_slots, AHEAD, size), np.float32)
-        self._was_asked = False
+        self._drawn = np.zeros((AHEAD, n_slots, size), np.float32)
+        self._next = 0  # of what was drawn
 
     def of(self, slots: IntArray, noise_seeds: IntArray, steps: IntArray) -> FloatArray:
         """See `episode_noise`; `slots`, `[k]`, are where it is kept."""
-        within = steps % AHEAD
-        spent = (within == 0).nonzero()[0] if self._was_asked else np.arange(len(slots))
-        self._was_asked = True
-        if len(spent):
-            where = slots[spent]
-            drawn = episode_noise(noise_seeds[spent], steps[spent] // AHEAD, AHEAD * self.size)
-            self._drawn[where] = drawn.reshape(len(where), AHEAD, self.size)
-        noise: FloatArray = self._drawn[slots, within]
+        lacking = (steps == 0).nonzero()[0] if self._next else np.arange(len(slots))
+        if len(lacking):
+            n_steps = AHEAD - self._next
+            drawn = episode_noise(noise_seeds[lacking], steps[lacking], self.size, n_steps)
+            self._drawn[self._next :, slots[lacking]] = drawn.reshape(-1, n_steps, self.size).swapaxes(0, 1)
+        noise: FloatArray = self._drawn[self._next].take(slots, axis=0)
+        self._next = (self._next + 1) % AHEAD
         return noise
