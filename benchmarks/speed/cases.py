@@ -112,14 +112,14 @@ CASES: Mapping[str, Case] = MappingProxyType(
             f"{_STEPS} The round is the seed; `score` is what the agent then comes to in 20 episodes.",
             partial(throughput.learning_beside_random, recipe("CartPole-v1"), 1),
             _RANDOM_AND_SCORE,
-            repeats=5,
+            repeats=15,
         ),
         "learn-fast": Case(
             "The same for 100,000 steps with settings made for the clock (`FAST` in `throughput.py`): 128 slots, the "
             "batch's mean at that step for a baseline, 4 passes in minibatches of 512.",
             partial(throughput.learning_beside_random, throughput.FAST, 2),
             _RANDOM_AND_SCORE,
-            repeats=5,
+            repeats=15,
         ),
         "learn-envpool": Case(
             "Constructing and `learn` for 50,000 CartPole steps with the recipe, in EnvPool against our own slots; and "
