@@ -62,20 +62,27 @@ class EnvSlots:
 
     def start(self, slots: IntArray, seeds: IntArray) -> tuple[Array, BoolArray | None]:
         """See `Slots.start`."""
-        seen, infos = [], []
-        for slot, seed in zip(slots.tolist(), seeds.tolist(), strict=True):
-            try:
+        seen: list[Any] = []
+        infos, slot, seed = [], 0, 0
+        try:
+            for slot, seed in zip(slots.tolist(), seeds.tolist(), strict=True):
                 observation, info = self._bare[slot].reset(seed=seed)
-            except Exception as error:
-                explain(error, f"{self.name}: reset(seed={seed}) of slot {slot} raised this")
-                raise
-            seen.append(observation)
-            infos.append(info)
-            self._seeds[slot], self._lengths[slot] = seed, 0
-        observations = self._stacked(seen) if self._layout.is_plain else None
-        if observations is None:
-            observations = self._stacked([self._checked(x, slot) for x, slot in zip(seen, slots.tolist(), strict=True)])
-            assert observations is not None
+                seen.append(observation)
+                infos.append(info)
+                self._seeds[slot], self._lengths[slot] = seed, 0
+            observations = self._stacked(seen) if self._layout.is_plain else None
+            if observations is None:
+                for row, (slot, seed) in enumerate(zip(slots.tolist(), seeds.tolist(), strict=True)):  # noqa: B007
+                    seen[row] = self._checked(seen[row], slot)
+                observations = self._stacked(seen)
+                assert observations is not None
+        except Exception as error:
+            explain(
+                error,
+                f"{self.name}: reset(seed={seed}) of slot {slot} raised this; reset must return 2 values "
+                "(observation, info)",
+            )
+            raise
         self._has_masks = self._has_masks or "action_mask" in infos[0]
         masks = self._masks(slots, infos, np.zeros(len(slots), np.bool_)) if self._has_masks else None
         return observations, masks

@@ -271,6 +271,18 @@ def test_an_environment_whose_reset_takes_no_seed_is_explained() -> None:
     assert "reset(seed=5) of slot 0" in caught.value.__notes__[0]
 
 
+def test_a_reset_of_one_value_is_explained() -> None:
+    class Old(Walk):
+        def reset(self, **kwargs: Any) -> Any:
+            return super().reset(**kwargs)[0]
+
+    slots = make_slots(Old, 2)
+    with pytest.raises(ValueError, match=r"shape \(\)") as caught:  # two numbers unpack as well as two values
+        slots.start(BOTH, SEEDS)
+    assert "reset(seed=5) of slot 0" in caught.value.__notes__[0]
+    assert "reset must return 2 values" in caught.value.__notes__[0]
+
+
 def test_a_step_of_four_values_is_explained() -> None:
     class Old(Walk):
         def step(self, action: Any) -> Any:
@@ -286,9 +298,10 @@ def test_a_step_of_four_values_is_explained() -> None:
 @pytest.mark.parametrize("at", [0, 1])
 def test_an_observation_of_another_shape_is_refused_and_both_are_named(at: int) -> None:
     slots = make_slots(lambda: WrongShape(at), 2)
-    with pytest.raises(ValueError, match=r"slot 0.*shape \(3,\).*observation_space says \(2,\)"):  # noqa: PT012
+    with pytest.raises(ValueError, match=r"slot 0.*shape \(3,\).*observation_space says \(2,\)") as caught:  # noqa: PT012
         slots.start(BOTH, SEEDS)
         slots.step(BOTH, BOTH)
+    assert ("step 1 of the episode with seed 5" if at else "reset(seed=5)") in caught.value.__notes__[0]
 
 
 @pytest.mark.parametrize("reward", ["1.5", "many", [1.0], np.array([1.0]), np.array([1.0, 2.0]), {}])
