@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -116,6 +117,24 @@ class BaseCallback(ABC):
 
     def _on_training_end(self) -> None:
         """Do something, such as closing what was opened, when training ends."""
+
+
+def warn_of_no_turn(callback: BaseCallback, name: str, frequency: int) -> None:
+    """Warn where `frequency` calls never came, but as many environment steps did: who counts these waits in vain.
+
+    Args:
+        callback: whose turn it should have been every so many calls.
+        name: of the argument.
+        frequency: its value.
+    """
+    if callback.n_calls < frequency <= callback.num_timesteps:
+        kind = type(callback).__name__
+        warnings.warn(
+            f"{kind} had no turn: {name}={frequency} counts vector steps, as in stable-baselines3, of which there were "
+            f"{callback.n_calls}; num_timesteps is {callback.num_timesteps}. To count environment steps, write "
+            f"EveryNTimesteps({frequency}, {kind}(..., {name}=1))",
+            stacklevel=2,
+        )
 
 
 def goes_on(answer: Any) -> bool:

@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from grpo_gym.callback_base import BaseCallback, CallbackList, ConvertCallback, EventCallback, as_callback
+from grpo_gym.callback_base import (
+    BaseCallback,
+    CallbackList,
+    ConvertCallback,
+    EventCallback,
+    as_callback,
+    warn_of_no_turn,
+)
 from grpo_gym.eval_callback import (
     EvalCallback,
     StopTrainingOnNoModelImprovement,
@@ -47,7 +54,7 @@ class CheckpointCallback(BaseCallback):
     """Save the agent every `save_freq` calls, as `{save_path}/{name_prefix}_{num_timesteps}_steps.zip`.
 
     Args:
-        save_freq: in calls: vector steps, or events of `EveryNTimesteps`.
+        save_freq: in calls: vector steps, or events of `EveryNTimesteps`. If there are fewer, `learn` warns.
         save_path: the folder; made if need be.
         name_prefix: how the file names begin.
         save_replay_buffer: accepted for stable-baselines3's sake: there is no replay buffer.
@@ -86,6 +93,9 @@ class CheckpointCallback(BaseCallback):
             if self.verbose >= 2:
                 to_screen(f"Saving model checkpoint to {path}")
         return True
+
+    def _on_training_end(self) -> None:
+        warn_of_no_turn(self, "save_freq", self.save_freq)
 
 
 class StopTrainingOnMaxEpisodes(BaseCallback):

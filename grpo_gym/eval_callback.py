@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from grpo_gym.callback_base import BaseCallback, EventCallback, goes_on
+from grpo_gym.callback_base import BaseCallback, EventCallback, goes_on, warn_of_no_turn
 from grpo_gym.env_layers import has_time_limit
 from grpo_gym.eval_envs import make_envs
 from grpo_gym.eval_player import Episode
@@ -33,7 +33,8 @@ class EvalCallback(EventCallback):
         callback_on_new_best: called after each evaluation that was the best so far.
         callback_after_eval: called after each evaluation.
         n_eval_episodes: in each evaluation.
-        eval_freq: in calls: vector steps, or events of `EveryNTimesteps`. 0 or less: never.
+        eval_freq: in calls: vector steps, or events of `EveryNTimesteps`. 0 or less: never. If there are fewer, `learn`
+            warns.
         log_path: folder for `evaluations.npz`: `timesteps` `[k]`, `results` and `ep_lengths` `[k, n]`, and
             `successes` `[k, n]` (NaN where unknown) of the k evaluations so far.
         best_model_save_path: folder for `best_model.zip`.
@@ -116,6 +117,8 @@ class EvalCallback(EventCallback):
         made, self._made = self._made, []
         for env in made:
             env.close()
+        if self.eval_freq > 0:
+            warn_of_no_turn(self, "eval_freq", self.eval_freq)
 
     def _on_step(self) -> bool:
         if self.eval_freq <= 0 or self.n_calls % self.eval_freq != 0:

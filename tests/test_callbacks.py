@@ -1,5 +1,6 @@
 import random
 import sys
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -256,6 +257,24 @@ def test_checkpoints_are_saved_every_so_many_calls(tmp_path: Path, capsys: pytes
     assert agent.saved == [str(tmp_path / "new" / "x_6_steps.zip"), str(tmp_path / "new" / "x_12_steps.zip")]
     assert (tmp_path / "new").is_dir()
     assert "x_12_steps.zip" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["save_freq", "eval_freq"])
+def test_who_waits_for_environment_steps_in_vain_is_told(name: str, tmp_path: Path) -> None:
+    def callback(every: int) -> BaseCallback:
+        return (
+            CheckpointCallback(every, tmp_path)
+            if name == "save_freq"
+            else EvalCallback(Scores([1.0]), None, None, 1, every)
+        )
+
+    with pytest.warns(UserWarning, match=rf"{name}=20 counts vector steps.* were 10; num_timesteps is 30.*EveryNTime"):
+        Agent().learn(10, callback(20))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Agent().learn(10, callback(31))  # too few of either
+        Agent().learn(10, callback(10))  # it had its turn
+        Agent().learn(10, EveryNTimesteps(20, callback(1)))
 
 
 def test_a_checkpoint_folder_that_cannot_be_made_is_an_error_before_training(tmp_path: Path) -> None:
