@@ -128,15 +128,16 @@ class MlpActor:
     def _features(self, observations: Array) -> FloatArray:
         """Preprocess observations, in blocks `[n_blocks, d, BLOCK]`."""
         if self._preprocessor.only_flattens:
-            rows = observations.reshape(len(observations), self._preprocessor.size).astype(np.float32, copy=False)
+            rows = observations.reshape(len(observations), self._preprocessor.size)
         else:
             rows = self._preprocessor.flat(torch.from_numpy(observations)).numpy()
-        if self._scaling is None:
-            return np.ascontiguousarray(in_blocks(rows))
-        shift, scale, lowest, highest = self._scaling
-        blocks: FloatArray = np.subtract(in_blocks(rows), shift, order="C")
-        blocks *= scale
-        return np.minimum(np.maximum(blocks, lowest, out=blocks), highest, out=blocks)
+        blocks = in_blocks(rows)
+        if self._scaling is not None:
+            shift, scale, lowest, highest = self._scaling
+            blocks -= shift
+            blocks *= scale
+            np.minimum(np.maximum(blocks, lowest, out=blocks), highest, out=blocks)
+        return blocks
 
     def _choose(
         self, x: FloatArray, n_rows: int, noise: FloatArray | None, action_masks: BoolArray | None
@@ -220,15 +221,18 @@ def _filled_up(rows: Array, n_rows: int) -> Array:
     return filled
 
 
-def in_blocks(rows: Array) -> Array:
-    """Part `[M, d]` into blocks `[n_blocks, d, BLOCK]`, a view, with zeros where the last one has no rows."""
+def in_blocks(rows: Array) -> FloatArray:
+    """Part `[M, d]` into blocks `[n_blocks, d, BLOCK]`, with zeros where the last one has no rows.
+
+    They lie in one piece: products of others are rounded differently on some processors.
+    """
     n_rows, size = rows.shape
-    n_blocks = -(-n_rows // BLOCK)
-    if n_blocks * BLOCK != n_rows:
-        filled = np.zeros((n_blocks * BLOCK, size), rows.dtype)
-        filled[:n_rows] = rows
-        rows = filled
-    return rows.reshape(n_blocks, BLOCK, size).swapaxes(1, 2)
+    n_full = max(n_rows - 1, 0) // BLOCK
+    blocks = np.zeros((n_full + 1, size, BLOCK), np.float32)
+    blocks[:-1] = rows[: n_full * BLOCK].reshape(n_full, BLOCK, size).swapaxes(1, 2)
+    last = rows[n_full * BLOCK :]
+    blocks[-1, :, : len(last)] = last.T
+    return blocks
 
 
 def knows(policy: MlpPolicy) -> bool:

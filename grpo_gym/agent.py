@@ -438,7 +438,7 @@ class GRPO:
         None if a callback ended it.
         """
         layouts = Layout(self.observation_space), Layout(self.action_space, "action")
-        listened_to = not (isinstance(hooks, CallbackList) and not hooks.callbacks)
+        listened_to = type(hooks) is not CallbackList or len(hooks.callbacks) > 0  # a subclass may listen itself
 
         def on_step(played: Played) -> bool:
             self.num_timesteps += played.step.n_steps

@@ -62,20 +62,14 @@ class EnvSlots:
 
     def start(self, slots: IntArray, seeds: IntArray) -> tuple[Array, BoolArray | None]:
         """See `Slots.start`."""
-        seen: list[Any] = []
+        observations = np.empty((len(slots), *self._layout.shape), self._layout.dtype)
         infos, slot, seed = [], 0, 0
         try:
-            for slot, seed in zip(slots.tolist(), seeds.tolist(), strict=True):
+            for row, (slot, seed) in enumerate(zip(slots.tolist(), seeds.tolist(), strict=True)):
                 observation, info = self._bare[slot].reset(seed=seed)
-                seen.append(observation)
+                observations[row] = self._checked(observation, slot)
                 infos.append(info)
                 self._seeds[slot], self._lengths[slot] = seed, 0
-            observations = self._stacked(seen) if self._layout.is_plain else None
-            if observations is None:
-                for row, (slot, seed) in enumerate(zip(slots.tolist(), seeds.tolist(), strict=True)):  # noqa: B007
-                    seen[row] = self._checked(seen[row], slot)
-                observations = self._stacked(seen)
-                assert observations is not None
         except Exception as error:
             explain(
                 error,
@@ -92,11 +86,12 @@ class EnvSlots:
         envs, code = self._bare, self._code.layout
         chosen: Any = actions if code.is_plain else [code.unpack_one(action) for action in actions]
         answers: list[Any] = []  # observations are perhaps an environment's own buffer, written to at its next step
-        slot, action = 0, None
+        slot, action, is_plain = 0, None, self._layout.is_plain
         try:
             for slot, action in zip(slots.tolist(), chosen, strict=True):
-                answers.append(envs[slot].step(action))
-            columns = self._side_by_side(answers) if self._layout.is_plain else None
+                answer = envs[slot].step(action)
+                answers.append(answer if is_plain else self._read(slot, answer))
+            columns = self._side_by_side(answers)
             if columns is None:
                 # `action` is for the message
                 for row, (slot, action) in enumerate(zip(slots.tolist(), chosen, strict=True)):  # noqa: B007
@@ -122,22 +117,16 @@ class EnvSlots:
         """Make columns of what `step` returned; None if something there has to be looked at one by one."""
         try:
             seen, given, ended, cut, infos = zip(*answers, strict=True)
-            rewards = np.array(given)
-        except (TypeError, ValueError):
+            observations, rewards = np.array(seen, self._layout.dtype), np.array(given)
+            over, timed_out = np.array(ended, np.bool_), np.array(cut, np.bool_)
+        except (TypeError, ValueError, OverflowError, RuntimeError):
             return None
-        observations = self._stacked(seen)
-        if observations is None or rewards.shape != (len(answers),) or rewards.dtype.kind not in "biuf":
+        of_each = (len(answers),)
+        if observations.shape != of_each + self._layout.shape or rewards.dtype.kind not in "biuf":
             return None
-        over, timed_out = np.array(ended, np.bool_), np.array(cut, np.bool_)
+        if not rewards.shape == over.shape == timed_out.shape == of_each:
+            return None
         return observations, rewards.astype(np.float64, copy=False), over, timed_out, infos
-
-    def _stacked(self, seen: Sequence[Any]) -> Array | None:
-        """Make rows of observations, as `layout` has them; None if something there has to be looked at one by one."""
-        try:
-            rows = np.array(seen, self._layout.dtype)
-        except (TypeError, ValueError):
-            return None
-        return rows if rows.shape == (len(seen), *self._layout.shape) else None
 
     def close(self) -> None:
         """Close every environment."""
@@ -145,14 +134,15 @@ class EnvSlots:
             env.close()
 
     def _read(self, slot: int, answer: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """Take apart what `step` returned.
+        """Take apart what `step` returned, and make of it what columns can be made of.
 
         Raises:
-            ValueError: if that is not possible, or the observation is not of its space.
-            TypeError: if the reward is no number.
+            ValueError, TypeError, OverflowError: if that is not possible, the observation is not of its space, or the
+                reward no number.
         """
         observation, reward, ended, cut, info = answer
-        return self._checked(observation, slot), _number(reward), ended, cut, info
+        row = np.array(self._checked(observation, slot), self._layout.dtype)
+        return row, _number(reward), bool(ended), bool(cut), info
 
     def _checked(self, observation: Any, slot: int) -> Array:
         try:

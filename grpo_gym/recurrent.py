@@ -163,7 +163,7 @@ class GruActor(MlpActor):
     ) -> tuple[Array, FloatArray, FloatArray]:
         """See `MlpGruPolicy.act_from`."""
         size, n_rows = self.memory_size, len(observations)
-        h = np.ascontiguousarray(in_blocks(memories))
+        h = in_blocks(memories)
         x = self._from_features @ self._features(observations) + self._bias_of_features
         u = self._from_memory @ h + self._bias_of_memory
         gates = 0.5 + 0.5 * np.tanh(0.5 * (x[:, : 2 * size] + u[:, : 2 * size]))  # σ, without overflow

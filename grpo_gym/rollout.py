@@ -38,7 +38,7 @@ class Played(NamedTuple):
     def as_locals(self, observations: Layout, actions: Layout) -> dict[str, Any]:
         """Name these things as stable-baselines3's callbacks expect them, unpacked from their layouts."""
         return {
-            "infos": self.infos,
+            "infos": list(self.infos),
             "dones": self.ended,
             "rewards": self.step.rewards,
             "actions": actions.unpack(self.actions),
@@ -327,7 +327,7 @@ class Collector:
 
 
 def surely_finite(values: Array) -> bool:
-    """Tell whether their sum of squares is finite, for then all are: a third of the time that it takes to ask each.
+    """Tell whether their sum of squares is finite, for then all are: half of the time that it takes to ask each.
 
     It is not where they are so large that their squares overflow.
     """

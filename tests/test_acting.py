@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from grpo_gym.acting import MlpActor
+from grpo_gym.acting import MlpActor, in_blocks
 from grpo_gym.distributions import Categorical, CategoricalHead
 from grpo_gym.policy import MlpPolicy
 
@@ -115,3 +115,13 @@ def test_a_mask_for_a_box_is_refused() -> None:
     observations, noise, _ = given(policy, 3, masked=False)
     with pytest.raises(ValueError, match="an action mask was given for a Box"):
         MlpActor(policy).act(observations, noise, np.ones((3, 9), np.bool_))
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 16, 17])
+def test_blocks_lie_in_one_piece_filled_up_with_zeros(n_rows: int) -> None:
+    rows = np.arange(1, 2 * n_rows + 1, dtype=np.float32).reshape(n_rows, 2)
+    blocks = in_blocks(rows)
+    assert blocks.flags.c_contiguous
+    beside = blocks.swapaxes(1, 2).reshape(-1, 2)
+    assert beside[:n_rows].tolist() == rows.tolist()
+    assert not beside[n_rows:].any()

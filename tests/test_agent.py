@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from grpo_gym import EvalCallback, StopTrainingOnRewardThreshold
+from grpo_gym import CallbackList, EvalCallback, StopTrainingOnRewardThreshold
 from grpo_gym.baselines import BASELINES
 from tests.agents import Hooks, all_finite, digest, mean_return, small, watched, weights_digest
 from tests.toys import (
@@ -119,6 +119,16 @@ def test_episodes_are_averaged_over_the_last_ones_only() -> None:
 
 
 # --- stopping --------------------------------------------------------------------------------------------------
+
+
+def test_a_list_of_ones_own_is_called_though_it_holds_nothing() -> None:
+    class Counts(CallbackList):
+        def _on_step(self) -> bool:
+            return self.n_calls < 2 and super()._on_step()
+
+    counts = Counts([])
+    small(IdentityDiscrete).learn(10_000, counts)
+    assert counts.n_calls == 2
 
 
 @pytest.mark.parametrize("callback", [Hooks(stop_at=10), lambda names, _: names["self"].num_timesteps < 60])

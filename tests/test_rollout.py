@@ -269,6 +269,7 @@ def test_callbacks_are_told_of_each_episodes_return_and_length(env: Callable[[],
     def on_step(played: Played) -> bool:
         named = played.as_locals(Layout(Walk.observation_space), Layout(Discrete(3), "action"))
         n_steps[0] += len(named["rewards"])
+        assert type(named["infos"]) is list  # which callbacks may write to, as in stable-baselines3
         assert len(named["infos"]) == len(named["dones"]) == len(named["actions"]) == len(named["new_obs"]) == 1
         told.extend(info["episode"] for info, done in zip(named["infos"], named["dones"], strict=True) if done)
         assert ("episode" in named["infos"][0]) == named["dones"][0]

@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from grpo_gym.env_slots import EnvSlots
@@ -293,6 +294,29 @@ def test_a_step_of_four_values_is_explained() -> None:
     with pytest.raises(ValueError, match="expected 5") as caught:
         slots.step(BOTH, BOTH)
     assert "step must return 5 values" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(None, 0.0, False, False, {}), (0, 0.0, np.array([True, False]), False, {}), (2**70, 0.0, False, False, {})],
+    ids=["observation", "end", "too large"],
+)
+def test_of_several_slots_the_one_that_is_at_fault_is_named(answer: Any) -> None:
+    class Faulty(gym.Env[Any, Any]):
+        observation_space, action_space = spaces.Discrete(3), spaces.Discrete(2)
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            self.is_faulty = seed == 6
+            return 0, {}
+
+        def step(self, action: Any) -> Any:
+            return answer if self.is_faulty else (0, 0.0, False, False, {})
+
+    slots = make_slots(Faulty, 3)
+    slots.start(np.arange(3), np.array([5, 6, 7]))
+    with pytest.raises((TypeError, ValueError, OverflowError), match=r"\S") as caught:
+        slots.step(np.arange(3), np.zeros(3, np.int64))
+    assert "seed 6 in slot 1" in caught.value.__notes__[0]
 
 
 @pytest.mark.parametrize("at", [0, 1])
